@@ -1,0 +1,38 @@
+# `make demo` and `make test` are all a new user needs; both build .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+VENV := .venv/.installed
+SNAKEMAKE := $(BIN)/snakemake --cores all
+
+.PHONY: demo test lint format venv clean
+
+demo: $(VENV)
+	$(SNAKEMAKE) --config experiment=demo
+	@echo; cat results/table2.md
+
+test: $(VENV)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: $(VENV)
+
+# MMPose and its kin go in without their declared dependencies: one of them (chumpy) no longer
+# builds and is never imported; what they do import is pinned in requirements.txt.
+$(VENV): envs/requirements.txt envs/requirements-mmpose.txt envs/requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+		{ echo "error: Python 3.11 (or 3.12) is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -r envs/requirements.txt -r envs/requirements-dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r envs/requirements-mmpose.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf .venv .snakemake data cache runs logs results

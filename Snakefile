@@ -1,0 +1,26 @@
+# PGFL-KD: from archives of person images to the paper's tables.
+# Start reading at workflow/rules/: data -> pose -> training -> evaluation -> reporting.
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+sys.path.insert(0, workflow.basedir)
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pose.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/reporting.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("{results}/table{number}.csv", results=RESULTS, number=TABLES),

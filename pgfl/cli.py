@@ -1,0 +1,269 @@
+"""The command line: one command a stage. The workflow's rules call these, and so can a person."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pgfl.errors import UserError
+
+app = typer.Typer(
+    help="Pose-guided feature learning with knowledge distillation for occluded person ReID.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+archive_app = typer.Typer(help="Get, draw and unpack the archives.", no_args_is_help=True)
+weights_app = typer.Typer(help="Get pretrained weights.", no_args_is_help=True)
+heatmaps_app = typer.Typer(help="The cache of HRNet heatmaps.", no_args_is_help=True)
+config_app = typer.Typer(help="Show what the configuration resolves to.", no_args_is_help=True)
+app.add_typer(archive_app, name="archive")
+app.add_typer(weights_app, name="weights")
+app.add_typer(heatmaps_app, name="heatmaps")
+app.add_typer(config_app, name="config")
+
+Out = Annotated[Path, typer.Option(help="What to write; appears whole or not at all.")]
+JsonSettings = Annotated[
+    str, typer.Option("--settings", help="Settings as JSON, or the path of a JSON file.")
+]
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on stderr and status 1."""
+    # A reader that closes the pipe early (head, less) is no error.
+    try:
+        app()
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _settings(given: str) -> dict[str, Any]:
+    from pgfl.files import read_json
+
+    if not given.lstrip().startswith("{"):
+        return read_json(Path(given))
+    try:
+        return json.loads(given)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--settings: not JSON ({error})") from None
+
+
+@archive_app.command("synthesize")
+def archive_synthesize(dataset: str, out: Out, settings: JsonSettings = "{}") -> None:
+    """Draw a small synthetic archive in a data set's own layout."""
+    from pgfl.datasets.synthetic.archives import WRITERS, synthesize
+    from pgfl.datasets.synthetic.settings import SyntheticSettings
+
+    _known(dataset, WRITERS)
+    parsed = SyntheticSettings.parse(_settings(settings), "synthetic")
+    print(f"{out}: {synthesize(dataset, out, parsed)} images drawn")
+
+
+@archive_app.command("get")
+def archive_get(
+    dataset: str,
+    out: Out,
+    folder: Annotated[Path, typer.Option(help="Where your archives lie.")] = Path("archives"),
+    file: Annotated[Path | None, typer.Option(help="Your own file for this data set.")] = None,
+    url: Annotated[str, typer.Option(help="An https address for it.")] = "",
+) -> None:
+    """Find or download the archive of a data set, and check it."""
+    from pgfl.datasets.archives import SOURCES
+    from pgfl.obtain import obtain
+
+    _known(dataset, SOURCES)
+    obtain(SOURCES[dataset], out, folder=folder, file=file, url=url)
+
+
+@archive_app.command("extract")
+def archive_extract(archive: Path, dataset: str, out: Out) -> None:
+    """Unpack an archive safely."""
+    from pgfl.datasets.archives import SOURCES, extract
+
+    _known(dataset, SOURCES)
+    print(f"{out}: {extract(archive, dataset, out)} files")
+
+
+@archive_app.command("occluded-duke")
+def archive_occluded_duke(
+    lists: Annotated[Path, typer.Option(help="Folder with the three .list files.")],
+    duke: Annotated[Path, typer.Option(help="Folder of the unpacked DukeMTMC-reID.")],
+    out: Out,
+) -> None:
+    """Lay out Occluded-Duke from its lists and DukeMTMC-reID."""
+    from pgfl.datasets.occluded_duke import assemble
+
+    print(f"{out}: {assemble(lists, duke, out)} images")
+
+
+@weights_app.command("get")
+def weights_get(
+    name: str,
+    out: Out,
+    folder: Annotated[Path, typer.Option(help="Where your files lie.")] = Path("archives"),
+    file: Annotated[Path | None, typer.Option(help="Your own file.")] = None,
+    url: Annotated[str, typer.Option(help="An https address for it.")] = "",
+) -> None:
+    """Find or download pretrained weights (resnet50, hrnet_w48, ...), and check them."""
+    from pgfl.obtain import obtain
+    from pgfl.sources import WEIGHTS
+
+    _known(name, WEIGHTS)
+    obtain(WEIGHTS[name], out, folder=folder, file=file, url=url)
+
+
+@app.command("manifest")
+def manifest(
+    dataset: str,
+    images: Annotated[Path, typer.Option(help="Folder of the unpacked archive.")],
+    out: Out,
+    check_counts: Annotated[
+        bool, typer.Option(help="Insist on the published numbers of ids and images.")
+    ] = True,
+) -> None:
+    """List a data set's images with their identities and cameras, and check them."""
+    from importlib import import_module
+
+    from pgfl.datasets.archives import SOURCES
+    from pgfl.datasets.manifest import build_manifest, count, write_manifest
+
+    _known(dataset, SOURCES)
+    if images.parent.resolve() != out.parent.resolve():
+        raise UserError(f"--out {out}: the manifest must lie beside the image folder {images}")
+    module = import_module(f"pgfl.datasets.{dataset}")
+    expected = module.COUNTS if check_counts else None
+    table = build_manifest(module.entries(images), images.parent, expected)
+    write_manifest(table, out)
+    for split, counts in count(table).items():
+        print(f"{out}: {split}: {counts.identities} identities, {counts.images} images")
+
+
+@heatmaps_app.command("make")
+def heatmaps_make(
+    manifest: Path,
+    split: Annotated[str, typer.Option(help="train, query or gallery.")],
+    weights: Annotated[Path, typer.Option(help="The estimator's checkpoint.")],
+    out: Out,
+    settings: JsonSettings = "{}",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Run HRNet over one split and cache its merged heatmaps."""
+    import torch
+
+    from pgfl.pose.settings import PoseSettings
+    from pgfl.pose.stage import make_heatmaps
+
+    torch.set_num_threads(threads)
+    parsed = PoseSettings.parse(_settings(settings), "pose")
+    print(f"{out}: {make_heatmaps(manifest, split, weights, out, parsed)} images")
+
+
+@app.command("train")
+def train(
+    manifest: Path,
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    state: Annotated[Path, typer.Option(help="Folder of the resume state.")],
+    heatmaps: Annotated[Path | None, typer.Option(help="Heatmaps of split train.")] = None,
+    pretrained: Annotated[Path | None, typer.Option(help="ImageNet weights.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    settings: JsonSettings = "{}",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    workers: Annotated[int, typer.Option(help="Loader processes.")] = 2,
+) -> None:
+    """Train one variant; an interrupted run goes on where it was."""
+    from pgfl.recipe import Recipe
+    from pgfl.training.stage import Inputs, run_training
+
+    recipe = Recipe.parse(_settings(settings))
+    run_training(
+        Inputs(manifest, heatmaps, pretrained), recipe, seed, out, state, threads, workers
+    )
+
+
+@app.command("evaluate")
+def evaluate(
+    model: Path,
+    manifest: Path,
+    out: Out,
+    metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    feature: Annotated[str, typer.Option(help="after_bnneck or before_bnneck.")] = "after_bnneck",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Evaluate a student on the query and gallery images of a manifest."""
+    import torch
+
+    from pgfl.config import EvaluationSettings
+    from pgfl.retrieval.stage import run_evaluation
+
+    torch.set_num_threads(threads)
+    options = {"metric": metric, "feature": feature, "batch_size": batch_size}
+    parsed = EvaluationSettings.parse(options, "evaluation")
+    report = run_evaluation(
+        model,
+        manifest,
+        out,
+        metric=parsed.metric,
+        feature=parsed.feature,
+        batch_size=parsed.batch_size,
+    )
+    print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")
+
+
+@app.command("table")
+def table(
+    number: int,
+    out: Out,
+    evaluations: Annotated[
+        str, typer.Option(help='JSON: {"variant": {"test set": ["eval.json", ...]}}.')
+    ],
+    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+) -> None:
+    """Write a table of the paper: published rows, then reproduced ones."""
+    from pgfl.reporting.specs import TABLES
+    from pgfl.reporting.tables import write_table
+
+    _known(number, TABLES)
+    files = {
+        (variant, test_set): [Path(path) for path in paths]
+        for variant, sets in _settings(evaluations).items()
+        for test_set, paths in sets.items()
+    }
+    write_table(number, files, experiment, out)
+
+
+@config_app.command("show")
+def config_show(
+    config: Annotated[Path, typer.Option(help="A configuration file.")] = Path("config.yaml"),
+    variant: Annotated[str, typer.Option(help="Show the recipe of one variant only.")] = "",
+) -> None:
+    """Print the whole configuration, presets and defaults included, as YAML."""
+    import yaml
+
+    from pgfl.config import load_config, read_yaml
+
+    loaded = load_config(read_yaml(config))
+    shown = loaded.recipe(variant) if variant else loaded
+    print(yaml.safe_dump(shown.model_dump(mode="json"), sort_keys=False), end="")
+
+
+@config_app.command("schema")
+def config_schema(out: Out) -> None:
+    """Write the JSON schema of the configuration, for editors."""
+    from pgfl.config import Config
+    from pgfl.files import write_json
+
+    write_json(out, Config.model_json_schema())
+
+
+def _known(name: object, allowed: Any) -> None:
+    if name not in allowed:
+        raise UserError(f"no {name!r}; known: {', '.join(map(str, allowed))}")

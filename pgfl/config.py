@@ -1,0 +1,142 @@
+"""The whole configuration: the one place that says which keys exist and what they mean.
+
+The Snakefile loads it once. Rules get only the part that they read, as plain values, so that
+changing a setting reruns the stages that use it and no others.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, PrivateAttr
+
+from pgfl.datasets.synthetic.settings import SyntheticSettings
+from pgfl.errors import UserError
+from pgfl.pose.settings import PoseSettings
+from pgfl.recipe import Recipe
+from pgfl.settings import Settings, merged
+
+Dataset = Literal["market1501", "dukemtmc_reid", "occluded_duke", "occluded_reid", "partial_reid"]
+
+TRAIN_SET: dict[str, str] = {
+    "market1501": "market1501",
+    "dukemtmc_reid": "dukemtmc_reid",
+    "occluded_duke": "occluded_duke",
+    # Test-only sets are evaluated with the models trained on Market-1501.
+    "occluded_reid": "market1501",
+    "partial_reid": "market1501",
+}
+"""For each test set, the set that its models are trained on."""
+
+WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
+
+
+class ArchiveSettings(Settings):
+    """Where the data sets' archives come from."""
+
+    source: Literal["synthetic", "real"] = "real"
+    """`synthetic` draws small stand-ins with the real names and layouts; `real` needs yours."""
+    folder: str = "archives"
+    """The folder in which your copies of archives and weights are looked for."""
+    files: dict[Dataset, str] = {}
+    """A file of your own for one data set; wins over `folder` and over `source: synthetic`."""
+    urls: dict[str, str] = {}
+    """An https address for a file name; what it delivers must have the known checksum."""
+
+
+class EvaluationSettings(Settings):
+    """How test images are compared."""
+
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    feature: Literal["after_bnneck", "before_bnneck"] = "after_bnneck"
+    batch_size: int = Field(64, ge=1)
+
+
+class ResourceSettings(Settings):
+    """What a job may take."""
+
+    train_threads: int = Field(8, ge=1)
+    pose_threads: int = Field(8, ge=1)
+    workers: int = Field(4, ge=0)
+    """Loader processes of a training job. Results do not depend on it."""
+
+
+class Config(Recipe):
+    """Everything that `config.yaml` and the presets may hold."""
+
+    experiment: Literal["demo", "study", "paper"] = "demo"
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    archives: ArchiveSettings = ArchiveSettings()
+    synthetic: SyntheticSettings = SyntheticSettings()
+    pose: PoseSettings = PoseSettings()
+    variants: dict[str, dict[str, Any]] = {}
+    """Named overlays over `model`, `loss` and `training`."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    resources: ResourceSettings = ResourceSettings()
+    _recipes: dict[str, Recipe] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: Any) -> None:
+        """Resolve every variant now, so that a wrong one is found before anything runs."""
+        base = self.model_dump(include=set(Recipe.model_fields))
+        for name, overlay in self.variants.items():
+            recipe = Recipe.parse(merged(base, overlay), f"variants.{name}")
+            self._recipes[name] = recipe
+
+    def recipe(self, variant: str) -> Recipe:
+        """The complete settings of a variant.
+
+        Raises:
+            UserError: there is no such variant.
+        """
+        if variant not in self._recipes:
+            known = ", ".join(sorted(self._recipes))
+            raise UserError(f"variant {variant!r} is not in the configuration; known: {known}")
+        return self._recipes[variant]
+
+    @property
+    def results(self) -> str:
+        """The folder of the deliverables: the study's tables lie apart."""
+        return "results/study" if self.experiment == "study" else "results"
+
+    def is_synthetic(self, dataset: str) -> bool:
+        """Whether a data set's archive is drawn by us."""
+        return self.archives.source == "synthetic" and dataset not in self.archives.files
+
+
+def load_config(user: dict[str, Any], workflow: Path = WORKFLOW) -> Config:
+    """The paper's variants, then a preset, then the user's own settings over both.
+
+    Args:
+        user: what `config.yaml` holds; its `experiment` names the preset.
+        workflow: the folder with `variants.yaml` and `experiments/`.
+
+    Raises:
+        UserError: an unknown experiment, an unknown key, a wrong value; one line each.
+    """
+    experiment = user.get("experiment", "demo")
+    presets = workflow / "experiments"
+    preset = presets / f"{experiment}.yaml"
+    if not isinstance(experiment, str) or not preset.is_file():
+        known = ", ".join(sorted(path.stem for path in presets.glob("*.yaml")))
+        raise UserError(f"setting experiment: no experiment {experiment!r}; known: {known}")
+    base = merged(read_yaml(workflow / "variants.yaml"), read_yaml(preset))
+    return Config.parse(merged(base, user))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        UserError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold settings as 'key: value'")
+    return content

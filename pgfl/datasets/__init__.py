@@ -1,0 +1,1 @@
+"""The data sets: archives in, `manifest.csv` out. One short module a data set."""

@@ -1,0 +1,21 @@
+"""DukeMTMC-reID (Ristani et al., ECCVW 2016; Zheng et al., ICCV 2017): 1,812 ids, 8 cameras."""
+
+import re
+from pathlib import Path
+
+from pgfl.datasets.folders import read_folders
+from pgfl.datasets.manifest import Counts, Entry
+
+NAME = re.compile(r"(?P<pid>\d{4})_c(?P<camid>[1-8])_f\d{7}\.jpg")
+FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+
+COUNTS = {
+    "train": Counts(702, 16_522),
+    "query": Counts(702, 2_228),
+    "gallery": Counts(1_110, 17_661),
+}
+
+
+def entries(images: Path) -> list[Entry]:
+    """All images; 408 ids of the gallery are distractors that no query asks for."""
+    return read_folders(images, FOLDERS, NAME)

@@ -1,0 +1,75 @@
+"""Occluded-Duke (Miao et al., ICCV 2019): three lists of DukeMTMC-reID file names."""
+
+from pathlib import Path
+
+from pgfl.datasets import dukemtmc_reid
+from pgfl.datasets.folders import find_folder
+from pgfl.datasets.manifest import Counts, Entry
+from pgfl.errors import UserError
+from pgfl.files import link_or_copy, whole_folder
+
+COUNTS = {
+    "train": Counts(702, 15_618),
+    "query": Counts(519, 2_210),
+    "gallery": Counts(1_110, 17_661),
+}
+
+
+def entries(images: Path) -> list[Entry]:
+    """All images, from the folder that `assemble` makes in DukeMTMC-reID's own layout."""
+    return dukemtmc_reid.entries(images)
+
+
+def read_lists(folder: Path) -> dict[str, list[str]]:
+    """The file names of each split, from `train.list`, `query.list` and `gallery.list`.
+
+    Raises:
+        UserError: a list is missing, found twice, or holds a name that is no DukeMTMC-reID name.
+    """
+    names = {}
+    for split in dukemtmc_reid.FOLDERS:
+        found = list(folder.rglob(f"{split}.list"))
+        if len(found) != 1:
+            raise UserError(f"{folder}: {len(found)} files named {split}.list in it, expected one")
+        names[split] = found[0].read_text(encoding="utf-8").split()
+        for row, name in enumerate(names[split], start=1):
+            if not dukemtmc_reid.NAME.fullmatch(name):
+                raise UserError(f"{found[0]}: row {row}: {name!r} is no DukeMTMC-reID file name")
+    return names
+
+
+def assemble(lists: Path, duke_images: Path, target: Path) -> int:
+    """Lay out Occluded-Duke as the three folders of DukeMTMC-reID, hard-linked to its images.
+
+    Other code bases read this layout too. A listed query may lie in DukeMTMC-reID's `query` or
+    in its gallery, so names are looked up over all three folders.
+
+    Args:
+        lists: a folder that holds the three lists.
+        duke_images: where DukeMTMC-reID was unpacked.
+        target: replaced if it exists.
+
+    Returns:
+        The number of images laid out.
+
+    Raises:
+        UserError: a list is wrong, or names an image that DukeMTMC-reID does not have.
+    """
+    names = read_lists(lists)
+    where = {
+        path.name: path
+        for folder in dukemtmc_reid.FOLDERS.values()
+        for path in find_folder(duke_images, folder).glob("*.jpg")
+    }
+    missing = [name for listed in names.values() for name in listed if name not in where]
+    if missing:
+        raise UserError(
+            f"{duke_images}: {len(missing)} images that the lists of Occluded-Duke name are not "
+            f"in DukeMTMC-reID, the first is {missing[0]}"
+        )
+    with whole_folder(target) as temporary:
+        for split, folder in dukemtmc_reid.FOLDERS.items():
+            (temporary / folder).mkdir()
+            for name in names[split]:
+                link_or_copy(where[name], temporary / folder / name)
+    return sum(len(listed) for listed in names.values())

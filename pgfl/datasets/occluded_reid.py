@@ -1,0 +1,17 @@
+"""Occluded-REID (Zhuo et al., ICME 2018): 200 people, 5 occluded and 5 whole images of each."""
+
+import re
+from pathlib import Path
+
+from pgfl.datasets.folders import read_folders
+from pgfl.datasets.manifest import Counts, Entry
+
+NAME = re.compile(r"(?P<pid>\d{3})/(?P=pid)_\d{2}\.tif")
+FOLDERS = {"query": "occluded_body_images", "gallery": "whole_body_images"}
+
+COUNTS = {"query": Counts(200, 1_000), "gallery": Counts(200, 1_000)}
+
+
+def entries(images: Path) -> list[Entry]:
+    """Occluded images ask, whole images answer."""
+    return read_folders(images, FOLDERS, NAME)

@@ -1,0 +1,75 @@
+"""Reading images: one way, used by every stage, so that all of them see the same pixels."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pgfl.errors import UserError
+from pgfl.progress import progress
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""Of RGB values in [0, 255], as torchvision's pretrained networks expect."""
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decode an image file (JPEG, PNG, TIFF).
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        UserError: the file is missing, or its content does not decode.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise UserError(f"{path}: not an image, or damaged; get this file again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize an uint8 (H, W, 3) image, ignoring its aspect ratio as ReID does."""
+    if image.shape[:2] == (height, width):
+        return image
+    # Averaging when shrinking: plain bilinear sampling would skip pixels.
+    shrinks = image.shape[0] > height and image.shape[1] > width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def image_batches(
+    folder: Path, names: Sequence[str], size: tuple[int, int], batch_size: int, what: str
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Batches of decoded images in order, the next one read while the caller uses the last.
+
+    Args:
+        folder: where the names start from.
+        names: image paths below it.
+        size: (height, width) that every image is resized to.
+        batch_size: images in a batch.
+        what: said in the progress line.
+
+    Yields:
+        The first image's place in `names`, and uint8 (n, height, width, 3).
+    """
+    cv2.setNumThreads(1)
+    starts = range(0, len(names), batch_size)
+
+    def load(start: int) -> np.ndarray:
+        block = names[start : start + batch_size]
+        return np.stack([resized(read_image(folder / name), *size) for name in block])
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = pool.submit(load, 0)
+        for start in progress(starts, what, unit=batch_size):
+            batch = waiting.result()
+            if start + batch_size < len(names):
+                waiting = pool.submit(load, start + batch_size)
+            yield start, batch

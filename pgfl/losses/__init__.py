@@ -1,0 +1,1 @@
+"""Loss functions: pure, each in its own module."""

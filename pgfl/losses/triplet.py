@@ -1,0 +1,41 @@
+"""Triplet loss with batch-hard mining (Hermans et al., 2017)."""
+
+import torch
+from torch import Tensor
+
+
+def batch_hard_triplet_loss(features: Tensor, pids: Tensor, margin: float = 0.3) -> Tensor:
+    """For each anchor, its farthest positive against its nearest negative in the batch.
+
+    Mean over anchors of max(0, d(anchor, positive) - d(anchor, negative) + margin), with the
+    Euclidean distance of the features as they are.
+
+    Args:
+        features: (N, c).
+        pids: (N,); every identity at least twice, and at least two identities.
+        margin: not below zero.
+
+    Returns:
+        A float32 scalar.
+
+    Raises:
+        ValueError: an anchor has no positive or no negative.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        distances = pairwise_distances(features.float())
+        same = pids[:, None] == pids[None, :]
+        itself = torch.eye(len(pids), dtype=torch.bool, device=pids.device)
+        positive, negative = same & ~itself, ~same
+        if not (positive.any(dim=1).all() and negative.any(dim=1).all()):
+            raise ValueError("batch-hard mining needs two images of each of two identities")
+        hardest_positive = distances.masked_fill(~positive, -torch.inf).amax(dim=1)
+        hardest_negative = distances.masked_fill(~negative, torch.inf).amin(dim=1)
+        return (hardest_positive - hardest_negative + margin).clamp_min(0).mean()
+
+
+def pairwise_distances(features: Tensor) -> Tensor:
+    """Euclidean distances (N, N) of the rows of (N, c)."""
+    squares = features.square().sum(dim=1)
+    squared = squares[:, None] + squares[None, :] - 2 * features @ features.T
+    # Rounding can push a tiny square below zero, and the root's slope at zero is infinite.
+    return squared.clamp_min(1e-12).sqrt()

@@ -1,0 +1,1 @@
+"""The student backbone and the two pose-guided branches that train it."""

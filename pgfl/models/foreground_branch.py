@@ -1,0 +1,45 @@
+"""The foreground-enhanced branch, FEB (Section 3.2): where to look, told by the pose."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def foreground_attention(
+    features: Tensor, query: Tensor, similarity: str = "cosine", temperature: float = 0.1
+) -> Tensor:
+    """Eq. 2: a softmax over positions of how much each resembles the pose-pooled feature f_L.
+
+    Args:
+        features: F, (N, c, h, w).
+        query: f_L, (N, c), the mean of the part features.
+        similarity: `cosine` (the paper's text), `dot` (its formula), or `uniform` (a control
+            that looks everywhere alike).
+        temperature: divides the cosine.
+
+    Returns:
+        (N, h, w) float32, summing to one.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        flat, query = features.float().flatten(2), query.float()
+        if similarity == "cosine":
+            flat = functional.normalize(flat, dim=1)
+            query = functional.normalize(query, dim=1) / temperature
+        elif similarity == "uniform":
+            query = torch.zeros_like(query)
+        scores = torch.einsum("nc,ncp->np", query, flat)
+        return scores.softmax(dim=1).view(-1, *features.shape[2:])
+
+
+def attend(features: Tensor, attention: Tensor) -> Tensor:
+    """Eq. 3: f_F, the attention-weighted sum of the feature map.
+
+    Args:
+        features: F, (N, c, h, w).
+        attention: (N, h, w).
+
+    Returns:
+        (N, c) float32.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.einsum("nchw,nhw->nc", features.float(), attention)

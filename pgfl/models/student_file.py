@@ -1,0 +1,65 @@
+"""`model.safetensors`: the student and, in the file's metadata, how to feed it."""
+
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from pgfl.errors import UserError
+from pgfl.files import whole_file
+from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
+from pgfl.models.pgfl import Student
+from pgfl.recipe import ModelSettings
+from pgfl.weights import load_strictly, read_state
+
+FORMAT = "pgfl-student-1"
+
+
+def save_tensors(
+    state: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors, whole."""
+    content = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    with whole_file(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(content, metadata))
+
+
+def save_student(student: Student, settings: ModelSettings, path: Path) -> None:
+    """Write a student; its metadata holds all that is needed to use it elsewhere."""
+    metadata = {
+        "format": FORMAT,
+        "settings": settings.model_dump_json(),
+        "preprocessing": json.dumps(
+            {
+                "height": settings.height,
+                "width": settings.width,
+                "colours": "RGB",
+                "range": [0, 255],
+                "mean": IMAGENET_MEAN,
+                "std": IMAGENET_STD,
+            }
+        ),
+    }
+    save_tensors(student.state_dict(), path, metadata)
+
+
+def load_student(path: Path) -> tuple[Student, ModelSettings]:
+    """A student in evaluation mode, and the settings it was trained with.
+
+    Raises:
+        UserError: not such a file, or its tensors do not fit its settings.
+    """
+    state = read_state(path)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file ({error})") from None
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{path}: not a student written by pgfl (format {FORMAT} expected)")
+    settings = ModelSettings.parse(json.loads(metadata["settings"]), str(path))
+    student = Student(settings)
+    load_strictly(student, state, path)
+    return student.eval().to(memory_format=torch.channels_last), settings

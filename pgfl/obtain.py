@@ -1,0 +1,131 @@
+"""Getting files that are not ours: found in a folder or downloaded, never used unchecked."""
+
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgfl.errors import UserError
+from pgfl.files import file_hash, link_or_copy, whole_file
+
+TIMEOUT_SECONDS = 60
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that somebody else publishes."""
+
+    name: str
+    """The file's own name, as published."""
+    checksum: str = ""
+    """`algorithm:hexdigest`; a shorter digest is a prefix; empty where none is published."""
+    url: str = ""
+    """Where it can be downloaded; empty where it cannot."""
+    container: "Source | None" = None
+    """The zip that the file is published in, if it is not published by itself."""
+    note: str = field(default="", compare=False)
+    """One sentence for somebody who lacks the file."""
+
+
+def obtain(source: Source, target: Path, *, folder: Path, file: Path | None, url: str) -> None:
+    """Put the checked file at `target`: `file` if given, else from `folder`, else downloaded.
+
+    Args:
+        source: what is wanted.
+        target: where it goes; hard-linked from a local file where possible.
+        folder: where the user keeps such files.
+        file: the user's own choice for this file; it must exist, and its checksum need not be
+            the published one (it is the user's file), but a difference is said.
+        url: an address that replaces the published one.
+
+    Raises:
+        UserError: the file is nowhere, the checksum is wrong, or the download failed.
+    """
+    if file is not None:
+        if not file.is_file():
+            raise UserError(f"{file}: no such file, but the configuration names it")
+        if not matches(file, source.checksum):
+            print(f"note: {file} is not the published {source.name}; its own sha256 is recorded")
+        found = file
+    elif (folder / source.name).is_file():
+        found = folder / source.name
+        check(found, source.checksum)
+    elif source.container is not None and not url:
+        _from_container(source, target, folder)
+        return
+    elif url or source.url:
+        _download(url or source.url, target, source.checksum)
+        return
+    else:
+        raise UserError(_missing(source, folder))
+    with whole_file(target) as temporary:
+        link_or_copy(found, temporary)
+
+
+def matches(path: Path, checksum: str) -> bool:
+    """Whether a file has a checksum `algorithm:hexdigest`; an empty one fits everything."""
+    if not checksum:
+        return True
+    algorithm, _, digest = checksum.partition(":")
+    return file_hash(path, algorithm).startswith(digest)
+
+
+def check(path: Path, checksum: str) -> None:
+    """Raise UserError unless the file has the checksum."""
+    if matches(path, checksum):
+        return
+    algorithm, _, digest = checksum.partition(":")
+    raise UserError(
+        f"{path}: wrong checksum: {algorithm} is {file_hash(path, algorithm)}, expected {digest}; "
+        "the file is damaged or another version: get it again"
+    )
+
+
+def _missing(source: Source, folder: Path) -> str:
+    checksum = f" ({source.checksum})" if source.checksum else ""
+    return f"{source.name} is missing. {source.note} Put it at {folder / source.name}{checksum}."
+
+
+def _from_container(source: Source, target: Path, folder: Path) -> None:
+    assert source.container is not None
+    outer = target.with_name(f"{target.name}.{source.container.name}")
+    obtain(source.container, outer, folder=folder, file=None, url="")
+    try:
+        with zipfile.ZipFile(outer) as archive, whole_file(target) as temporary:
+            with archive.open(source.name) as packed, temporary.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, BLOCK)
+            check(temporary, source.checksum)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise UserError(f"{outer}: does not hold {source.name} ({error})") from None
+    finally:
+        outer.unlink(missing_ok=True)
+
+
+def _download(url: str, target: Path, checksum: str) -> None:
+    """Download, going on where an earlier try broke off, then check, then rename."""
+    if not url.startswith(("https://", "file://")):
+        raise UserError(f"{url}: only https addresses and file:// are allowed")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not a declared output, so it outlives a failed job and the next try goes on from it.
+    part = target.with_name(f"{target.name}.part")
+    start = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
+            resumed = start > 0 and reply.status == 206
+            with part.open("ab" if resumed else "wb") as file:
+                shutil.copyfileobj(reply, file, BLOCK)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: the whole file is here already
+            raise UserError(f"{url}: download failed ({error}); run again to go on") from None
+    except OSError as error:
+        raise UserError(f"{url}: download failed ({error}); run again to go on") from None
+    try:
+        check(part, checksum)
+    except UserError:
+        part.unlink()  # going on from wrong bytes would never end well
+        raise
+    part.replace(target)

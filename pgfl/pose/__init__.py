@@ -1,0 +1,1 @@
+"""HRNet keypoint heatmaps, computed once and cached."""

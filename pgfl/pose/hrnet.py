@@ -1,0 +1,76 @@
+"""HRNet by MMPose: one interface to W48, W32 and our small one."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pgfl.errors import UserError
+from pgfl.pose.estimators import ESTIMATORS
+from pgfl.pose.settings import Estimator
+from pgfl.weights import load_strictly, read_state
+
+HERE = Path(__file__).resolve().parent
+
+
+class PoseNetwork(nn.Module):
+    """An MMPose top-down estimator from uint8 crops to raw heatmaps."""
+
+    def __init__(self, estimator: Estimator):
+        super().__init__()
+        config = _read_config(ESTIMATORS[estimator].config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # mmcv-lite says at import what it does without
+            from mmengine.registry import DefaultScope
+            from mmpose.models import build_pose_estimator
+
+            with DefaultScope.overwrite_default_scope("mmpose"):
+                self.network = build_pose_estimator(config.model)
+        preprocessing = config.model.data_preprocessor
+        for name in ("mean", "std"):
+            values = torch.tensor(preprocessing[name]).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Raw keypoint heatmaps, about 1 at a keypoint and 0 elsewhere.
+
+        Args:
+            images: uint8 (N, H, W, 3), RGB; H and W multiples of 32.
+
+        Returns:
+            (N, 17, H/4, W/4), COCO order.
+        """
+        pixels = images.permute(0, 3, 1, 2).float()
+        pixels = (pixels - self.mean) / self.std
+        features = self.network.extract_feat(pixels.contiguous(memory_format=torch.channels_last))
+        return self.network.head.forward(features)
+
+
+def load_estimator(estimator: Estimator, weights: Path) -> PoseNetwork:
+    """An estimator ready to run.
+
+    Args:
+        estimator: a key of `ESTIMATORS`.
+        weights: a .safetensors or .pth file, loaded strictly and without running code in it.
+
+    Raises:
+        UserError: the file is missing, unsafe, or does not fit the architecture.
+    """
+    model = PoseNetwork(estimator)
+    state = {f"network.{key}": value for key, value in read_state(weights).items()}
+    load_strictly(model, state, weights)
+    # MMPose's HRNet.train() returns nothing, so eval() must not be chained.
+    model.eval()
+    return model.to(memory_format=torch.channels_last)
+
+
+def _read_config(name: str):  # noqa: ANN202 (mmengine's Config is untyped)
+    import mmpose
+    from mmengine.config import Config
+
+    shipped = Path(mmpose.__file__).parent / ".mim/configs/body_2d_keypoint/topdown_heatmap/coco"
+    for folder in (HERE / "configs", shipped):
+        if (folder / name).is_file():
+            return Config.fromfile(folder / name)
+    raise UserError(f"MMPose configuration {name} was not found in {shipped}; reinstall mmpose")

@@ -1,0 +1,136 @@
+"""The heatmap cache: one HDF5 file for each split of each data set.
+
+    /image       (N,)          the manifest's image names of the split, in the same order
+    /heatmaps    (N, 8, h, w)  uint8 codes
+    /range       (N, 8, 2)     float32: the smallest and the largest value of each map
+    /confidence  (N, 17)       float32: HRNet's peak response for each keypoint, before softmax
+
+A map decodes as `low + code * (high - low) / 255` and is then divided by its sum. Keeping the
+low end, instead of calling it zero, keeps the mass of the background: the softmax of a hidden
+keypoint is a flat map, and most of its mass is there.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from pgfl.errors import UserError
+from pgfl.pose.keypoints import GROUPS
+
+FORMAT_VERSION = 1
+CHUNK_IMAGES = 4
+
+
+def encode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantise maps (N, 8, h, w) to codes and ranges; the error is below 1/255 of the range."""
+    low = heatmaps.min(axis=(2, 3), keepdims=True)
+    high = heatmaps.max(axis=(2, 3), keepdims=True)
+    step = np.maximum(high - low, np.finfo(np.float32).tiny)
+    codes = np.rint((heatmaps - low) / step * 255).astype(np.uint8)
+    return codes, np.concatenate([low, high], axis=3)[:, :, 0].astype(np.float32)
+
+
+def decode(codes: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Maps (..., h, w) float32 from codes and ranges (..., 2); each sums to one."""
+    low = ranges[..., 0, None, None]
+    step = (ranges[..., 1, None, None] - low) / 255
+    maps = codes.astype(np.float32) * step + low
+    return maps / maps.sum(axis=(-2, -1), keepdims=True)
+
+
+class HeatmapWriter:
+    """Fills a store block by block."""
+
+    def __init__(
+        self, path: Path, images: Sequence[str], size: tuple[int, int], attributes: dict[str, Any]
+    ):
+        """Create the file.
+
+        Args:
+            path: a new file.
+            images: the manifest's image names, in its order.
+            size: (h, w) of the maps.
+            attributes: estimator, checkpoint sha256, input size, softmax scale.
+        """
+        count, parts = len(images), len(GROUPS)
+        chunk = min(CHUNK_IMAGES, count)
+        self._file = h5py.File(path, "w")
+        self._file.attrs.update(attributes)
+        self._file.attrs["format_version"] = FORMAT_VERSION
+        self._file.attrs["groups"] = json.dumps(GROUPS)
+        self._file["image"] = np.array(images, dtype=h5py.string_dtype())
+        self._codes = self._file.create_dataset(
+            "heatmaps",
+            (count, parts, *size),
+            "uint8",
+            chunks=(chunk, parts, *size),
+            compression="gzip",
+            shuffle=False,
+        )
+        self._ranges = self._file.create_dataset("range", (count, parts, 2), "float32")
+        self._confidence = self._file.create_dataset("confidence", (count, 17), "float32")
+
+    def write(self, start: int, heatmaps: np.ndarray, confidence: np.ndarray) -> None:
+        """Store normalised maps (n, 8, h, w) and confidences (n, 17) from row `start` on."""
+        stop = start + len(heatmaps)
+        self._codes[start:stop], self._ranges[start:stop] = encode(heatmaps)
+        self._confidence[start:stop] = confidence
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+class HeatmapReader:
+    """Reads a store; opens the file at the first read, so each worker process has its own."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file: h5py.File | None = None
+
+    def _open(self) -> h5py.File:
+        if self._file is None:
+            try:
+                self._file = h5py.File(self.path, "r")
+            except OSError as error:
+                raise UserError(f"{self.path}: not a heatmap file, or damaged ({error})") from None
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None}
+
+    def images(self) -> list[str]:
+        """The image names, in the order of the rows."""
+        return [name.decode() for name in self._open()["image"][:]]
+
+    def attributes(self) -> dict[str, Any]:
+        """Estimator, checkpoint, scale and the rest."""
+        return dict(self._open().attrs)
+
+    def __len__(self) -> int:
+        return len(self._open()["image"])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The eight maps of one image: float32 (8, h, w), each summing to one."""
+        file = self._open()
+        return decode(file["heatmaps"][row], file["range"][row])
+
+    def confidence(self) -> np.ndarray:
+        """HRNet's peak responses: float32 (N, 17)."""
+        return self._open()["confidence"][:]
+
+    def require(self, images: Sequence[str]) -> None:
+        """Raise UserError unless the rows are exactly these images, in this order."""
+        own = self.images()
+        if own == list(images):
+            return
+        if len(own) != len(images):
+            raise UserError(f"{self.path}: holds {len(own)} images, the manifest {len(images)}")
+        row = next(i for i, (a, b) in enumerate(zip(own, images, strict=True)) if a != b)
+        raise UserError(f"{self.path}: row {row} is {own[row]}, the manifest has {images[row]}")

@@ -1,0 +1,112 @@
+"""What a result came from: hashes of the code that made it, the commit, the versions."""
+
+import ast
+import functools
+import hashlib
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+
+RECORDED_PACKAGES = (
+    "torch", "numpy", "opencv-python-headless", "h5py", "mmpose", "mmcv-lite", "onedl-mmengine",
+    "lightning-fabric", "pandas", "pillow", "safetensors", "snakemake",
+)  # fmt: skip
+
+
+def code_hash(*entry_modules: str) -> str:
+    """One hash over the `pgfl` modules that the entry modules import, directly or through others.
+
+    Modules are parsed, never run. Comments, layout and docstrings do not count, so only an edit
+    that can change what the code does changes the hash. Snakemake itself follows no imports:
+    rules pass this hash as a parameter, which makes exactly the stages that use an edited module
+    run again.
+
+    Raises:
+        ValueError: an entry module does not exist.
+    """
+    digest = hashlib.sha256()
+    for module in sorted(_closure(entry_modules)):
+        digest.update(module.encode())
+        digest.update(_parsed(module)[0].encode())
+    return digest.hexdigest()[:16]
+
+
+def _closure(entry_modules: tuple[str, ...]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(entry_modules)
+    for module in entry_modules:
+        if _module_file(module) is None:
+            raise ValueError(f"no module named {module!r} below {PACKAGE_ROOT}")
+    while waiting:
+        module = waiting.pop()
+        if module in found or _module_file(module) is None:
+            continue
+        found.add(module)
+        waiting.extend(_parsed(module)[1])
+        # Importing pgfl.b.c runs pgfl.b too. pgfl itself holds the version and nothing else that
+        # a stage could depend on: a release must not retrain anything.
+        parent = module.rpartition(".")[0]
+        if parent != "pgfl":
+            waiting.append(parent)
+    return found
+
+
+def _module_file(module: str) -> Path | None:
+    path = PACKAGE_ROOT.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
+    """A module's code without comments and docstrings, and the `pgfl` names that it imports."""
+    path = _module_file(module)
+    assert path is not None
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported.append(node.module)
+            # `from pgfl.losses import triplet` may name a module as well as an attribute.
+            imported.extend(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and isinstance(ast.get_docstring(node, clean=False), str):
+            node.body = node.body[1:]
+    own = tuple(name for name in imported if name.split(".")[0] == "pgfl")
+    return ast.dump(tree), own
+
+
+def git_commit() -> str:
+    """The commit of the checkout this package lies in, `+dirty` added where files differ.
+
+    An empty string outside of a git checkout.
+    """
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+dirty" if _git("status", "--porcelain", "--", "pgfl") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(PACKAGE_ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python, the machine and the packages that a number can depend on."""
+    versions = {"python": platform.python_version(), "machine": platform.platform()}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,122 @@
+"""The recipe: everything that decides what a training run computes."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pgfl.settings import Settings
+
+Feature = Literal["global", "part", "fused", "foreground", "enhanced"]
+"""The paper's five: f_G, f_P (SAB), f_V = f_G + f_P, f_F (Eq. 3), f_E = f_F + f_G."""
+
+NUM_PARTS = 8
+
+
+class ModelSettings(Settings):
+    """The network."""
+
+    backbone: Literal["resnet18", "resnet50"] = "resnet50"
+    pretrained: bool = True
+    """Start from torchvision's ImageNet weights (a file or a download, checked)."""
+    last_stride: Literal[1, 2] = 1
+    """Stride of the last stage; 1 gives the paper's 24x8 map at 384x128."""
+    height: int = Field(384, ge=32, multiple_of=16)
+    """Input height in pixels."""
+    width: int = Field(128, ge=16, multiple_of=16)
+    """Input width in pixels."""
+    part_pooling: Literal["sum", "mean"] = "sum"
+    """g() of Eq. 1: `sum` is the heatmap-weighted mean, `mean` divides it by h*w as printed."""
+    attention: Literal["cosine", "dot", "uniform"] = "cosine"
+    """Eq. 2: `cosine` as the text says, `dot` as the formula says, `uniform` as a control."""
+    attention_temperature: float = Field(0.1, gt=0)
+    """Divides the similarity before the softmax of Eq. 2 (cosine only)."""
+
+    @model_validator(mode="after")
+    def _dot_needs_mean(self) -> "ModelSettings":
+        if self.attention == "dot" and self.part_pooling == "sum":
+            raise ValueError(
+                "attention: dot needs part_pooling: mean (the softmax of a dot product with "
+                "sum-pooled features is one-hot)"
+            )
+        return self
+
+
+class LossSettings(Settings):
+    """The terms of Eq. 10."""
+
+    reid_on: tuple[Feature, ...] = ("global", "enhanced", "fused")
+    """The features that get an identity loss and a triplet loss of their own."""
+    lambda_cl: float = Field(0.25, ge=0)
+    """Weight of the consistency loss (Eq. 4); 0 turns it off."""
+    lambda_mcl: float = Field(0.25, ge=0)
+    """Weight of the multi-part contrastive loss (Eq. 5); 0 turns it off."""
+    consistency: Literal["normalized", "mean", "literal"] = "normalized"
+    """Eq. 4 on L2-normalised features, as a mean over channels, or as printed."""
+    contrastive: Literal["normalized", "raw"] = "normalized"
+    """Eq. 5 on L2-normalised groups with a temperature, or on raw dot products as printed."""
+    contrastive_temperature: float = Field(0.1, gt=0)
+    """Divides the similarities of Eq. 5 (normalized only)."""
+    triplet_margin: float = Field(0.3, ge=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _global_is_trained(self) -> "LossSettings":
+        if "global" not in self.reid_on:
+            raise ValueError("reid_on must hold 'global': it is the feature used for matching")
+        if len(set(self.reid_on)) != len(self.reid_on):
+            raise ValueError("reid_on names a feature twice")
+        return self
+
+    @property
+    def uses_part_branch(self) -> bool:
+        """Whether any term needs the body-part branch (SAB)."""
+        return bool({"part", "fused"} & set(self.reid_on)) or self.lambda_mcl > 0
+
+    @property
+    def uses_foreground_branch(self) -> bool:
+        """Whether any term needs the foreground branch (FEB)."""
+        return bool({"foreground", "enhanced"} & set(self.reid_on)) or self.lambda_cl > 0
+
+    @property
+    def uses_heatmaps(self) -> bool:
+        """Whether training needs the pose cache at all."""
+        return self.uses_part_branch or self.uses_foreground_branch
+
+
+class AugmentSettings(Settings):
+    """Random changes of a training image; its heatmaps move with it."""
+
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip (columns of image and maps, left and right maps)."""
+    pad: int = Field(10, ge=0)
+    """Pixels of padding on every side before a random crop back to the input size."""
+    erase: float = Field(0.5, ge=0, le=1)
+    """Probability of random erasing; maps keep their place."""
+
+
+class TrainingSettings(Settings):
+    """Batches, optimiser and schedule."""
+
+    epochs: int = Field(120, ge=1)
+    identities: int = Field(4, ge=2)
+    """Identities in a batch (P)."""
+    images: int = Field(16, ge=2)
+    """Images of each identity in a batch (K)."""
+    learning_rate: float = Field(3.5e-4, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    milestones: tuple[int, ...] = (30, 70)
+    """Epochs (counted from 0) at which the learning rate is multiplied by `decay`."""
+    decay: float = Field(0.1, gt=0, le=1)
+    warmup: int = Field(0, ge=0)
+    """Epochs of linear warm-up."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is bf16 where the processor or GPU computes it natively, else fp32."""
+    augment: AugmentSettings = AugmentSettings()
+
+
+class Recipe(Settings):
+    """All settings of one training run; a variant overlays some of them."""
+
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()

@@ -1,0 +1,1 @@
+"""From manifests and heatmaps to a trained student."""

@@ -1,0 +1,98 @@
+"""Random changes of a training image, with its heatmaps moving along."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pgfl.images import IMAGENET_MEAN
+from pgfl.pose.keypoints import PART_MIRROR
+from pgfl.recipe import AugmentSettings
+
+ERASED_AREA = (0.02, 0.4)
+ERASED_ASPECT = (0.3, 1 / 0.3)
+ERASE_TRIES = 100
+"""Random erasing's own constants (Zhong et al., 2017)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its maps."""
+
+    image: np.ndarray
+    """uint8 (H, W, 3)."""
+    heatmaps: np.ndarray | None
+    """float32 (8, h, w), each map summing to one; h and w need not be H and W."""
+
+
+def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
+    """Flip, pad-and-crop and erase at random, in BoT's order."""
+    if rng.random() < settings.flip:
+        sample = flip(sample)
+    if settings.pad:
+        dy, dx = rng.integers(-settings.pad, settings.pad + 1, size=2)
+        sample = shift(sample, int(dy), int(dx))
+    if rng.random() < settings.erase:
+        sample = erase(sample, rng)
+    return sample
+
+
+def flip(sample: Sample) -> Sample:
+    """Mirror left and right: columns of image and maps, and the left and right parts' maps."""
+    maps = sample.heatmaps
+    mirrored = None if maps is None else np.ascontiguousarray(maps[list(PART_MIRROR), :, ::-1])
+    return Sample(np.ascontiguousarray(sample.image[:, ::-1]), mirrored)
+
+
+def shift(sample: Sample, dy: int, dx: int) -> Sample:
+    """Move the content by whole pixels; what enters is black, as after padding and cropping.
+
+    The maps move by the same share of their size, between cells too, and are brought back to a
+    sum of one. A map whose whole mass left the picture becomes flat: its part is not seen.
+    """
+    image = _moved(sample.image, dy, dx)
+    if sample.heatmaps is None:
+        return Sample(image, None)
+    height, width = image.shape[:2]
+    _, rows, columns = sample.heatmaps.shape
+    maps = _moved_between(sample.heatmaps, dy * rows / height, axis=1)
+    maps = _moved_between(maps, dx * columns / width, axis=2)
+    sums = maps.sum(axis=(1, 2), keepdims=True)
+    flat = np.full_like(maps, 1 / (rows * columns))
+    return Sample(image, np.where(sums > 0, maps / np.where(sums > 0, sums, 1), flat))
+
+
+def _moved(array: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """Shift the first two axes, filling with zeros."""
+    result = np.zeros_like(array)
+    height, width = array.shape[:2]
+    if abs(dy) < height and abs(dx) < width:
+        result[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)] = array[
+            max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)
+        ]
+    return result
+
+
+def _moved_between(maps: np.ndarray, distance: float, axis: int) -> np.ndarray:
+    """Shift (K, h, w) maps along one axis by a fraction of cells, dividing mass linearly."""
+    whole = int(np.floor(distance))
+    part = np.float32(distance - whole)
+    moved = [
+        np.moveaxis(_moved(np.moveaxis(maps, axis, 0), cells, 0), 0, axis)
+        for cells in (whole, whole + 1)
+    ]
+    return moved[0] * (1 - part) + moved[1] * part
+
+
+def erase(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Paint a random rectangle in the mean colour (Zhong et al., 2017); maps keep their place."""
+    height, width = sample.image.shape[:2]
+    for _ in range(ERASE_TRIES):
+        area = rng.uniform(*ERASED_AREA) * height * width
+        aspect = rng.uniform(*ERASED_ASPECT)
+        h, w = round(float(np.sqrt(area * aspect))), round(float(np.sqrt(area / aspect)))
+        if 0 < h < height and 0 < w < width:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            image = sample.image.copy()
+            image[top : top + h, left : left + w] = np.round(IMAGENET_MEAN).astype(np.uint8)
+            return Sample(image, sample.heatmaps)
+    return sample

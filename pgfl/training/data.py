@@ -1,0 +1,101 @@
+"""Loading training batches: the same bits whatever the number of loader processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pgfl.images import read_image, resized
+from pgfl.pose.store import HeatmapReader
+from pgfl.recipe import Recipe
+from pgfl.training.augment import Sample, augment
+from pgfl.training.sampler import pk_batches
+from pgfl.training.task import Batch
+
+Draw = tuple[int, tuple[int, int, int]]
+"""A row of the manifest, and the numbers that seed its augmentation."""
+
+
+class TrainingImages(Dataset):
+    """Decoded, resized and augmented images with their labels and maps."""
+
+    def __init__(
+        self, folder: Path, table: pd.DataFrame, heatmaps: HeatmapReader | None, recipe: Recipe
+    ):
+        """Take the training rows of a manifest.
+
+        Args:
+            folder: the manifest's folder.
+            table: its rows of split `train`.
+            heatmaps: a store with exactly these rows, or None.
+            recipe: input size and augmentation.
+        """
+        self.folder = folder
+        self.images = list(table["image"])
+        pids = sorted(set(table["pid"]))
+        self.labels = [pids.index(pid) for pid in table["pid"]]
+        self.num_identities = len(pids)
+        self.heatmaps = heatmaps
+        self.recipe = recipe
+
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int, np.ndarray | None]:
+        row, seed = draw
+        model = self.recipe.model
+        image = resized(read_image(self.folder / self.images[row]), model.height, model.width)
+        maps = None if self.heatmaps is None else self.heatmaps[row]
+        # The seed names the epoch and the place in it, never the worker.
+        rng = np.random.default_rng(seed)
+        sample = augment(Sample(image, maps), self.recipe.training.augment, rng)
+        return sample.image, self.labels[row], sample.heatmaps
+
+
+class EpochSampler:
+    """The batches of one epoch after another, each a function of seed and epoch alone."""
+
+    def __init__(self, labels: list[int], recipe: Recipe, seed: int):
+        self.labels, self.recipe, self.seed = labels, recipe, seed
+        self.epoch = 0
+
+    def batches(self) -> list[list[int]]:
+        """The rows of each batch of the current epoch."""
+        training = self.recipe.training
+        rng = np.random.default_rng([self.seed, self.epoch])
+        return pk_batches(self.labels, training.identities, training.images, rng)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        place = 0
+        for batch in self.batches():
+            yield [(row, (self.seed, self.epoch, place + i)) for i, row in enumerate(batch)]
+            place += len(batch)
+
+
+def collate(samples: list[tuple[np.ndarray, int, np.ndarray | None]]) -> Batch:
+    """Stack samples to one batch."""
+    images, labels, maps = zip(*samples, strict=True)
+    stacked: Tensor | None = None
+    if maps[0] is not None:
+        stacked = torch.from_numpy(np.stack(maps))
+    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), stacked)
+
+
+def make_loader(images: TrainingImages, sampler: EpochSampler, workers: int) -> DataLoader:
+    """A loader whose worker processes live through all epochs."""
+    return DataLoader(
+        images,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,129 @@
+"""The training stage: manifest and heatmaps in; student, history and provenance out."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric, seed_everything
+
+from pgfl.datasets.manifest import read_manifest
+from pgfl.devices import native_bf16, pick_device
+from pgfl.files import file_hash, text_hash, whole_file, write_json
+from pgfl.models.pgfl import PGFL
+from pgfl.models.resnet import without_classifier
+from pgfl.models.student_file import save_student, save_tensors
+from pgfl.pose.store import HeatmapReader
+from pgfl.provenance import code_hash, environment, git_commit
+from pgfl.recipe import Recipe
+from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+from pgfl.training.loop import History, Resume, fit
+from pgfl.weights import load_strictly, read_state
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files that a run reads."""
+
+    manifest: Path
+    heatmaps: Path | None
+    """The store of split `train`; None where no branch needs one."""
+    pretrained: Path | None
+    """ImageNet weights of the backbone; None starts from random weights."""
+
+
+def run_training(
+    inputs: Inputs, recipe: Recipe, seed: int, out: Path, state: Path, threads: int, workers: int
+) -> None:
+    """Train one variant with one seed.
+
+    Writes `model.safetensors` (the student), `branches.safetensors` (what only training and
+    Table 8 need), `history.csv` and `provenance.json`, each whole. An interrupted run goes on
+    after its last whole epoch.
+
+    Args:
+        inputs: what to train on.
+        recipe: all settings of the variant.
+        seed: of weights, batches and augmentation.
+        out: the run's folder.
+        state: the folder of the resume state; not a declared output, so it survives a failure.
+        threads: of the CPU; part of what makes a run repeatable bit by bit.
+        workers: loader processes; no influence on the result.
+
+    Raises:
+        UserError: an input cannot be used, or a loss is not finite.
+    """
+    began = time.time()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    table = read_manifest(inputs.manifest, "train")
+    reader = None
+    if recipe.loss.uses_heatmaps:
+        assert inputs.heatmaps is not None, "this recipe needs heatmaps"
+        reader = HeatmapReader(inputs.heatmaps)
+        reader.require(list(table["image"]))
+    fabric = Fabric(accelerator="auto", devices=1, precision=_precision(recipe))
+    seed_everything(seed, verbose=False)
+    images = TrainingImages(inputs.manifest.parent, table, reader, recipe)
+    model = PGFL(recipe.model, recipe.loss, images.num_identities)
+    if inputs.pretrained is not None:
+        weights = without_classifier(read_state(inputs.pretrained))
+        load_strictly(model.student.backbone, weights, inputs.pretrained)
+    model.to(memory_format=torch.channels_last)
+    sampler = EpochSampler(images.labels, recipe, seed)
+    loader = make_loader(images, sampler, workers)
+    identity = _identity(inputs, recipe, seed)
+    resume = Resume(state / "checkpoint.pt", text_hash(json.dumps(identity, sort_keys=True)))
+    history = fit(model, loader, sampler, recipe, fabric, resume)
+    save_tensors(_branches(model), out / "branches.safetensors")
+    _write_history(history, out / "history.csv")
+    save_student(model.student, recipe.model, out / "model.safetensors")
+    write_json(
+        out / "provenance.json",
+        {
+            **identity,
+            "git_commit": git_commit(),
+            "device": _device_name(fabric.device),
+            "threads": threads,
+            "identities": images.num_identities,
+            "images": len(images.images),
+            "seconds": round(time.time() - began, 1),
+            "environment": environment(),
+        },
+    )
+    resume.path.unlink(missing_ok=True)
+
+
+def _identity(inputs: Inputs, recipe: Recipe, seed: int) -> dict[str, object]:
+    """Everything that the result is a function of, on one kind of machine."""
+    files = {"manifest": inputs.manifest, "pretrained": inputs.pretrained}
+    if recipe.loss.uses_heatmaps:
+        files["heatmaps"] = inputs.heatmaps
+    return {
+        "seed": seed,
+        "settings": recipe.model_dump(mode="json"),
+        "code": code_hash("pgfl.training.stage"),
+        "data": {name: file_hash(path) for name, path in files.items() if path is not None},
+    }
+
+
+def _branches(model: PGFL) -> dict[str, torch.Tensor]:
+    state = model.state_dict()
+    return {key: value for key, value in state.items() if not key.startswith("student.")}
+
+
+def _write_history(history: History, path: Path) -> None:
+    with whole_file(path) as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _precision(recipe: Recipe) -> str:
+    wanted = recipe.training.precision
+    bf16 = wanted == "bf16" or (wanted == "auto" and native_bf16(pick_device()))
+    return "bf16-mixed" if bf16 else "32-true"
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

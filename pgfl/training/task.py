@@ -1,0 +1,57 @@
+"""The task: a batch in, the named terms of Eq. 10 out."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pgfl.losses.consistency import consistency_loss
+from pgfl.losses.identity import identity_loss
+from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
+from pgfl.losses.triplet import batch_hard_triplet_loss
+from pgfl.recipe import LossSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the loader yields."""
+
+    images: Tensor
+    """uint8 (N, H, W, 3), RGB, augmented."""
+    labels: Tensor
+    """(N,): identities numbered from 0 in the order of their pids."""
+    heatmaps: Tensor | None
+    """(N, 8, h, w), moved with the images; None where no branch needs them."""
+
+
+def losses(model: nn.Module, batch: Batch, settings: LossSettings) -> dict[str, Tensor]:
+    """Every term of Eq. 10 under its own name, already weighted: their sum is the loss.
+
+    Args:
+        model: a `PGFL`, or a wrapper of one for several processes.
+        batch: one batch of the PK sampler.
+        settings: which terms, and their weights.
+
+    Returns:
+        `id_{feature}` and `triplet_{feature}` for each feature of `reid_on`, then `cl` (Eq. 4)
+        and `mcl` (Eq. 5) where their weights are not zero.
+    """
+    features, logits = model(batch.images, batch.heatmaps)
+    terms = {}
+    for name in settings.reid_on:
+        terms[f"id_{name}"] = identity_loss(logits[name], batch.labels, settings.label_smoothing)
+        terms[f"triplet_{name}"] = batch_hard_triplet_loss(
+            features[name], batch.labels, settings.triplet_margin
+        )
+    if settings.lambda_cl > 0:
+        terms["cl"] = settings.lambda_cl * consistency_loss(
+            features["global"], features["enhanced"], settings.consistency
+        )
+    if settings.lambda_mcl > 0:
+        normalized = settings.contrastive == "normalized"
+        terms["mcl"] = settings.lambda_mcl * multi_part_contrastive_loss(
+            features["global"],
+            features["part"],
+            temperature=settings.contrastive_temperature if normalized else 1.0,
+            normalized=normalized,
+        )
+    return terms

@@ -1,0 +1,64 @@
+# The configuration, and how rules take their part of it. Nothing here imports torch.
+import json
+import os
+import re
+import shlex
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+from pgfl.config import TRAIN_SET, load_config
+from pgfl.datasets.archives import SOURCES
+from pgfl.errors import UserError
+from pgfl.pose.estimators import SMALL_WEIGHTS
+from pgfl.provenance import code_hash
+from pgfl.reporting.specs import TABLES
+from pgfl.sources import WEIGHTS
+
+try:
+    settings = load_config(config)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+EXPERIMENT = settings.experiment
+RESULTS = settings.results
+ARCHIVES = f"data/{EXPERIMENT}/archives"
+DATASET_OF = {source.name: dataset for dataset, source in SOURCES.items()}
+DRAWN = [name for name, dataset in DATASET_OF.items() if settings.is_synthetic(dataset)]
+BROUGHT = [name for name in DATASET_OF if name not in DRAWN]
+
+# `python` in a rule is the one that runs Snakemake, also where the venv is not activated.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+
+
+wildcard_constraints:
+    dataset="|".join(SOURCES),
+    train="|".join(sorted(set(TRAIN_SET.values()))),
+    split="train|query|gallery",
+    variant="|".join(settings.variants),
+    seed=r"\d+",
+    number=r"\d+",
+
+
+def as_json(value):
+    """Settings as one canonical string: a rule's parameter and its command's argument."""
+    return json.dumps(value, sort_keys=True)
+
+
+def section(name):
+    """A top-level section of the configuration as JSON."""
+    return as_json(getattr(settings, name).model_dump(mode="json"))
+
+
+def any_of(names):
+    """A wildcard constraint that matches exactly these names, or nothing at all."""
+    return "|".join(re.escape(name) for name in names) or r"(?!)"
+
+
+def run_folder(train, variant, seed):
+    return f"runs/{EXPERIMENT}/{train}/{variant}/seed{seed}"
+
+
+def file_option(path):
+    """`--file PATH`, quoted for the shell, or nothing."""
+    return f"--file {shlex.quote(path)}" if path else ""

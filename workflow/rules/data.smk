@@ -1,0 +1,121 @@
+# Archives -> images -> manifests.
+
+
+rule draw_archive:
+    # In the demo and the study: small synthetic archives in the real ones' layout.
+    output:
+        archive=f"{ARCHIVES}/{{archive}}",
+        joints=f"{ARCHIVES}/{{archive}}.joints.npz",
+    wildcard_constraints:
+        archive=any_of(DRAWN),
+    params:
+        dataset=lambda w: DATASET_OF[w.archive],
+        settings=section("synthetic"),
+        code=code_hash("pgfl.datasets.synthetic.archives"),
+    log:
+        f"logs/{ARCHIVES}/{{archive}}.log",
+    message:
+        "Drawing {wildcards.archive} ({EXPERIMENT})"
+    shell:
+        "python -m pgfl archive synthesize {params.dataset} --out {output.archive:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+def own_archive(wildcards):
+    """The user's own file for an archive, where one can be seen from here."""
+    own = settings.archives.files.get(DATASET_OF[wildcards.archive])
+    candidate = own or os.path.join(settings.archives.folder, wildcards.archive)
+    return [candidate] if os.path.isfile(candidate) else []
+
+
+rule get_archive:
+    # Found in the user's folder or downloaded; always checked.
+    input:
+        own_archive,
+    output:
+        archive=f"{ARCHIVES}/{{archive}}",
+    wildcard_constraints:
+        archive=any_of(BROUGHT),
+    params:
+        dataset=lambda w: DATASET_OF[w.archive],
+        folder=settings.archives.folder,
+        file=lambda w: file_option(settings.archives.files.get(DATASET_OF[w.archive])),
+        url=lambda w: settings.archives.urls.get(w.archive, ""),
+    log:
+        f"logs/{ARCHIVES}/{{archive}}.log",
+    priority: 100
+    message:
+        "Getting {wildcards.archive}"
+    shell:
+        "python -m pgfl archive get {params.dataset} --out {output.archive:q}"
+        " --folder {params.folder:q} {params.file} --url {params.url:q} 2>&1 | tee {log:q}"
+
+
+rule extract:
+    input:
+        lambda w: f"{ARCHIVES}/{SOURCES[w.dataset].name}",
+    output:
+        directory(f"data/{EXPERIMENT}/{{dataset}}/images"),
+    wildcard_constraints:
+        dataset=any_of(set(SOURCES) - {"occluded_duke"}),
+    params:
+        code=code_hash("pgfl.datasets.archives"),
+    log:
+        f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
+    message:
+        "Unpacking {input}"
+    shell:
+        "python -m pgfl archive extract {input:q} {wildcards.dataset} --out {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule extract_lists:
+    # Occluded-Duke is three lists of DukeMTMC-reID's file names.
+    input:
+        f"{ARCHIVES}/{SOURCES['occluded_duke'].name}",
+    output:
+        directory(f"data/{EXPERIMENT}/occluded_duke/lists"),
+    params:
+        code=code_hash("pgfl.datasets.archives"),
+    log:
+        f"logs/data/{EXPERIMENT}/occluded_duke/lists.log",
+    message:
+        "Unpacking {input}"
+    shell:
+        "python -m pgfl archive extract {input:q} occluded_duke --out {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule lay_out_occluded_duke:
+    input:
+        lists=f"data/{EXPERIMENT}/occluded_duke/lists",
+        duke=f"data/{EXPERIMENT}/dukemtmc_reid/images",
+    output:
+        directory(f"data/{EXPERIMENT}/occluded_duke/images"),
+    params:
+        code=code_hash("pgfl.datasets.occluded_duke"),
+    log:
+        f"logs/data/{EXPERIMENT}/occluded_duke/images.log",
+    message:
+        "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
+    shell:
+        "python -m pgfl archive occluded-duke --lists {input.lists:q} --duke {input.duke:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule manifest:
+    input:
+        f"data/{EXPERIMENT}/{{dataset}}/images",
+    output:
+        f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+    params:
+        # The published counts hold for the published archives only.
+        counts=lambda w: "--no-check-counts" if settings.is_synthetic(w.dataset) else "",
+        code=lambda w: code_hash("pgfl.datasets.manifest", f"pgfl.datasets.{w.dataset}"),
+    log:
+        f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
+    message:
+        "Listing and checking {wildcards.dataset}"
+    shell:
+        "python -m pgfl manifest {wildcards.dataset} --images {input:q} --out {output:q}"
+        " {params.counts} 2>&1 | tee {log:q}"

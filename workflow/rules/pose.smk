@@ -1,0 +1,57 @@
+# HRNet runs here, once for each image, and nowhere else.
+
+WEIGHTS_FOLDER = "cache/weights"
+
+
+def own_weights(wildcards):
+    """The user's copy of a weights file, where one can be seen from here."""
+    candidate = os.path.join(settings.archives.folder, WEIGHTS[wildcards.network].name)
+    return [candidate] if os.path.isfile(candidate) else []
+
+
+rule get_weights:
+    input:
+        own_weights,
+    output:
+        f"{WEIGHTS_FOLDER}/{{network}}.pth",
+    wildcard_constraints:
+        network=any_of(WEIGHTS),
+    params:
+        folder=settings.archives.folder,
+        url=lambda w: settings.archives.urls.get(WEIGHTS[w.network].name, ""),
+    log:
+        f"logs/{WEIGHTS_FOLDER}/{{network}}.log",
+    priority: 100
+    message:
+        "Getting the weights of {wildcards.network}"
+    shell:
+        "python -m pgfl weights get {wildcards.network} --out {output:q}"
+        " --folder {params.folder:q} --url {params.url:q} 2>&1 | tee {log:q}"
+
+
+def pose_weights(wildcards):
+    if settings.pose.checkpoint:
+        return settings.pose.checkpoint
+    if settings.pose.estimator == "hrnet_small":
+        return os.path.relpath(SMALL_WEIGHTS)
+    return f"{WEIGHTS_FOLDER}/{settings.pose.estimator}.pth"
+
+
+rule heatmaps:
+    input:
+        manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        weights=pose_weights,
+    output:
+        f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.h5",
+    params:
+        settings=section("pose"),
+        code=code_hash("pgfl.pose.stage"),
+    log:
+        f"logs/cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.log",
+    threads: settings.resources.pose_threads
+    message:
+        "Heatmaps of {wildcards.dataset}, {wildcards.split} ({settings.pose.estimator})"
+    shell:
+        "python -m pgfl heatmaps make {input.manifest:q} --split {wildcards.split}"
+        " --weights {input.weights:q} --out {output:q} --settings {params.settings:q}"
+        " --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,41 @@
+# The deliverables: nothing but what people read goes to results/.
+
+
+def evaluations(number):
+    """The evaluation files that a table is made of: variant -> test set -> one file a seed."""
+    spec = TABLES[number]
+    return {
+        variant: {
+            test_set: [
+                f"{run_folder(TRAIN_SET[test_set], variant, seed)}/eval/{test_set}.json"
+                for seed in settings.seeds
+            ]
+            for test_set in spec.test_sets
+        }
+        for variant in spec.reproduced.values()
+    }
+
+
+rule table:
+    input:
+        lambda w: [
+            path
+            for sets in evaluations(int(w.number)).values()
+            for paths in sets.values()
+            for path in paths
+        ],
+    output:
+        csv=f"{RESULTS}/table{{number}}.csv",
+        markdown=f"{RESULTS}/table{{number}}.md",
+    wildcard_constraints:
+        number=any_of(map(str, TABLES)),
+    params:
+        evaluations=lambda w: as_json(evaluations(int(w.number))),
+        code=code_hash("pgfl.reporting.tables"),
+    log:
+        f"logs/{RESULTS}/table{{number}}.log",
+    message:
+        "Writing table {wildcards.number}"
+    shell:
+        "python -m pgfl table {wildcards.number} --out {output.csv:q}"
+        " --evaluations {params.evaluations:q} --experiment {EXPERIMENT} 2>&1 | tee {log:q}"

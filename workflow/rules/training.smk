@@ -1,0 +1,47 @@
+# One job trains one variant on one data set with one seed.
+
+
+def train_inputs(wildcards):
+    recipe = settings.recipe(wildcards.variant)
+    files = {"manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv"}
+    if recipe.loss.uses_heatmaps:
+        files["heatmaps"] = f"cache/{EXPERIMENT}/heatmaps/{wildcards.train}/train.h5"
+    if recipe.model.pretrained:
+        files["pretrained"] = f"{WEIGHTS_FOLDER}/{recipe.model.backbone}.pth"
+    return files
+
+
+rule train:
+    input:
+        unpack(train_inputs),
+    output:
+        model=f"{run_folder('{train}', '{variant}', '{seed}')}/model.safetensors",
+        branches=f"{run_folder('{train}', '{variant}', '{seed}')}/branches.safetensors",
+        history=f"{run_folder('{train}', '{variant}', '{seed}')}/history.csv",
+        provenance=f"{run_folder('{train}', '{variant}', '{seed}')}/provenance.json",
+    params:
+        settings=lambda w: as_json(settings.recipe(w.variant).model_dump(mode="json")),
+        heatmaps=lambda w, input: option("heatmaps", input),
+        pretrained=lambda w, input: option("pretrained", input),
+        out=lambda w, output: os.path.dirname(output.model),
+        # Snakemake deletes the outputs of a failed job; the resume state must outlive it.
+        state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",
+        code=code_hash("pgfl.training.stage"),
+    log:
+        f"logs/{run_folder('{train}', '{variant}', '{seed}')}/train.log",
+    threads: settings.resources.train_threads
+    resources:
+        workers=settings.resources.workers,
+    message:
+        "Training {wildcards.variant} on {wildcards.train}, seed {wildcards.seed}"
+    shell:
+        "python -m pgfl train {input.manifest:q} --out {params.out:q} --state {params.state:q}"
+        " {params.heatmaps} {params.pretrained} --seed {wildcards.seed}"
+        " --settings {params.settings:q} --threads {threads} --workers {resources.workers}"
+        " 2>&1 | tee {log:q}"
+
+
+def option(name, inputs):
+    """`--name FILE`, quoted for the shell, where the job has such an input."""
+    path = inputs.get(name)
+    return f"--{name} {shlex.quote(str(path))}" if path else ""

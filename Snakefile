@@ -24,3 +24,7 @@ rule all:
     default_target: True
     input:
         expand("{results}/table{number}.csv", results=RESULTS, number=TABLES),
+
+
+onstart:
+    stop_if_files_are_missing(workflow.dag.needrun_jobs())

@@ -1,5 +1,6 @@
 """Getting files that are not ours: found in a folder or downloaded, never used unchecked."""
 
+import http.client
 import shutil
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from pgfl.files import file_hash, link_or_copy, whole_file
 
 TIMEOUT_SECONDS = 60
 BLOCK = 1 << 20
+ALLOWED = ("https://", "file://")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def obtain(source: Source, target: Path, *, folder: Path, file: Path | None, url
         target: where it goes; hard-linked from a local file where possible.
         folder: where the user keeps such files.
         file: the user's own choice for this file; it must exist, and its checksum need not be
-            the published one (it is the user's file), but a difference is said.
+            the published one (it is the user's file), but a difference is said aloud.
         url: an address that replaces the published one.
 
     Raises:
@@ -60,7 +62,7 @@ def obtain(source: Source, target: Path, *, folder: Path, file: Path | None, url
         _download(url or source.url, target, source.checksum)
         return
     else:
-        raise UserError(_missing(source, folder))
+        raise UserError(explain_missing(source, folder))
     with whole_file(target) as temporary:
         link_or_copy(found, temporary)
 
@@ -84,9 +86,23 @@ def check(path: Path, checksum: str) -> None:
     )
 
 
-def _missing(source: Source, folder: Path) -> str:
+def explain_missing(source: Source, folder: Path) -> str:
+    """One line for somebody who lacks a file: what, why, and where to put it."""
     checksum = f" ({source.checksum})" if source.checksum else ""
     return f"{source.name} is missing. {source.note} Put it at {folder / source.name}{checksum}."
+
+
+def can_be_had(source: Source, folder: Path, file: Path | None, url: str) -> bool:
+    """Whether `obtain` has anything to try: a file that is there, or an address."""
+    if file is not None:
+        return file.is_file()
+    outer = source.container
+    return bool(
+        url
+        or source.url
+        or (folder / source.name).is_file()
+        or (outer is not None and can_be_had(outer, folder, None, ""))
+    )
 
 
 def _from_container(source: Source, target: Path, folder: Path) -> None:
@@ -106,7 +122,7 @@ def _from_container(source: Source, target: Path, folder: Path) -> None:
 
 def _download(url: str, target: Path, checksum: str) -> None:
     """Download, going on where an earlier try broke off, then check, then rename."""
-    if not url.startswith(("https://", "file://")):
+    if not url.startswith(ALLOWED):
         raise UserError(f"{url}: only https addresses and file:// are allowed")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not a declared output, so it outlives a failed job and the next try goes on from it.
@@ -115,13 +131,19 @@ def _download(url: str, target: Path, checksum: str) -> None:
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
-            resumed = start > 0 and reply.status == 206
-            with part.open("ab" if resumed else "wb") as file:
+            goes_on = start > 0 and reply.status == 206
+            with part.open("ab" if goes_on else "wb") as file:
+                begin = file.tell()
                 shutil.copyfileobj(reply, file, BLOCK)
+                received = file.tell() - begin
+            # Python says nothing when a connection ends early, so the length is compared.
+            announced = int(reply.headers.get("Content-Length", received))
+            if received != announced:
+                raise OSError(f"got {received} of {announced} bytes")
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: the whole file is here already
             raise UserError(f"{url}: download failed ({error}); run again to go on") from None
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise UserError(f"{url}: download failed ({error}); run again to go on") from None
     try:
         check(part, checksum)

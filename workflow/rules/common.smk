@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from pgfl.config import TRAIN_SET, load_config
 from pgfl.datasets.archives import SOURCES
 from pgfl.errors import UserError
+from pgfl.obtain import can_be_had, explain_missing
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
 from pgfl.reporting.specs import TABLES
@@ -55,10 +56,31 @@ def any_of(names):
     return "|".join(re.escape(name) for name in names) or r"(?!)"
 
 
+def stop_if_files_are_missing(jobs):
+    """One message for everything that no job could get, before any job runs."""
+    folder = Path(settings.archives.folder)
+    missing = set()
+    for job in jobs:
+        if job.rule.name == "get_archive":
+            source = SOURCES[DATASET_OF[job.wildcards.archive]]
+            own = settings.archives.files.get(DATASET_OF[job.wildcards.archive])
+        elif job.rule.name == "get_weights":
+            source, own = WEIGHTS[job.wildcards.network], None
+        else:
+            continue
+        file = Path(own) if own else None
+        if file is not None and not file.is_file():
+            missing.add(f"{file} is missing, but archives.files names it for {source.name}.")
+        elif not can_be_had(source, folder, file, settings.archives.urls.get(source.name, "")):
+            missing.add(explain_missing(source, folder))
+    if missing:
+        raise WorkflowError("\n".join(["Nothing was started.", *sorted(missing)]))
+
+
 def run_folder(train, variant, seed):
     return f"runs/{EXPERIMENT}/{train}/{variant}/seed{seed}"
 
 
-def file_option(path):
-    """`--file PATH`, quoted for the shell, or nothing."""
-    return f"--file {shlex.quote(path)}" if path else ""
+def option(name, value):
+    """`--name VALUE`, quoted for the shell, or nothing."""
+    return f"--{name} {shlex.quote(str(value))}" if value else ""

@@ -39,8 +39,8 @@ rule get_archive:
     params:
         dataset=lambda w: DATASET_OF[w.archive],
         folder=settings.archives.folder,
-        file=lambda w: file_option(settings.archives.files.get(DATASET_OF[w.archive])),
-        url=lambda w: settings.archives.urls.get(w.archive, ""),
+        file=lambda w: option("file", settings.archives.files.get(DATASET_OF[w.archive])),
+        url=lambda w: option("url", settings.archives.urls.get(w.archive)),
     log:
         f"logs/{ARCHIVES}/{{archive}}.log",
     priority: 100
@@ -48,7 +48,7 @@ rule get_archive:
         "Getting {wildcards.archive}"
     shell:
         "python -m pgfl archive get {params.dataset} --out {output.archive:q}"
-        " --folder {params.folder:q} {params.file} --url {params.url:q} 2>&1 | tee {log:q}"
+        " --folder {params.folder:q} {params.file} {params.url} 2>&1 | tee {log:q}"
 
 
 rule extract:

@@ -18,7 +18,7 @@ rule get_weights:
         network=any_of(WEIGHTS),
     params:
         folder=settings.archives.folder,
-        url=lambda w: settings.archives.urls.get(WEIGHTS[w.network].name, ""),
+        url=lambda w: option("url", settings.archives.urls.get(WEIGHTS[w.network].name)),
     log:
         f"logs/{WEIGHTS_FOLDER}/{{network}}.log",
     priority: 100
@@ -26,7 +26,7 @@ rule get_weights:
         "Getting the weights of {wildcards.network}"
     shell:
         "python -m pgfl weights get {wildcards.network} --out {output:q}"
-        " --folder {params.folder:q} --url {params.url:q} 2>&1 | tee {log:q}"
+        " --folder {params.folder:q} {params.url} 2>&1 | tee {log:q}"
 
 
 def pose_weights(wildcards):

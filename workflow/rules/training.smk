@@ -21,8 +21,8 @@ rule train:
         provenance=f"{run_folder('{train}', '{variant}', '{seed}')}/provenance.json",
     params:
         settings=lambda w: as_json(settings.recipe(w.variant).model_dump(mode="json")),
-        heatmaps=lambda w, input: option("heatmaps", input),
-        pretrained=lambda w, input: option("pretrained", input),
+        heatmaps=lambda w, input: option("heatmaps", input.get("heatmaps")),
+        pretrained=lambda w, input: option("pretrained", input.get("pretrained")),
         out=lambda w, output: os.path.dirname(output.model),
         # Snakemake deletes the outputs of a failed job; the resume state must outlive it.
         state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",
@@ -39,9 +39,3 @@ rule train:
         " {params.heatmaps} {params.pretrained} --seed {wildcards.seed}"
         " --settings {params.settings:q} --threads {threads} --workers {resources.workers}"
         " 2>&1 | tee {log:q}"
-
-
-def option(name, inputs):
-    """`--name FILE`, quoted for the shell, where the job has such an input."""
-    path = inputs.get(name)
-    return f"--{name} {shlex.quote(str(path))}" if path else ""

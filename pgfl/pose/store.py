@@ -2,12 +2,12 @@
 
     /image       (N,)          the manifest's image names of the split, in the same order
     /heatmaps    (N, 8, h, w)  uint8 codes
-    /range       (N, 8, 2)     float32: the smallest and the largest value of each map
+    /affine      (N, 8, 2)     float32: offset and step of each map
     /confidence  (N, 17)       float32: HRNet's peak response for each keypoint, before softmax
 
-A map decodes as `low + code * (high - low) / 255` and is then divided by its sum. Keeping the
-low end, instead of calling it zero, keeps the mass of the background: the softmax of a hidden
-keypoint is a flat map, and most of its mass is there.
+A map decodes as `offset + step * code`. The offset is chosen so that the decoded map sums to one:
+it gives back, evenly, the mass of all the small values that fell below one step. Without it the
+background's mass would be lost, or pushed onto the peak.
 """
 
 import json
@@ -26,20 +26,35 @@ CHUNK_IMAGES = 4
 
 
 def encode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantise maps (N, 8, h, w) to codes and ranges; the error is below 1/255 of the range."""
-    low = heatmaps.min(axis=(2, 3), keepdims=True)
-    high = heatmaps.max(axis=(2, 3), keepdims=True)
-    step = np.maximum(high - low, np.finfo(np.float32).tiny)
-    codes = np.rint((heatmaps - low) / step * 255).astype(np.uint8)
-    return codes, np.concatenate([low, high], axis=3)[:, :, 0].astype(np.float32)
+    """Quantise normalised maps to bytes.
+
+    Args:
+        heatmaps: float32 (N, K, h, w), not negative, each map summing to one.
+
+    Returns:
+        Codes, uint8 (N, K, h, w), and (offset, step), float32 (N, K, 2). Every decoded value is
+        within one step of the true one, and a step is 1/255 of the map's range.
+    """
+    maps = heatmaps.astype(np.float64)
+    low, high = maps.min(axis=(2, 3), keepdims=True), maps.max(axis=(2, 3), keepdims=True)
+    step = np.maximum(high - low, np.finfo(np.float32).tiny) / 255
+    exact = (maps - low) / step
+    codes = np.rint(exact)
+    # Where rounding went up so much that the offset would be negative, round down instead.
+    negative = _offset(maps, codes, step) < 0
+    codes = np.where(negative, np.floor(exact), codes)
+    affine = np.concatenate([_offset(maps, codes, step), step], axis=3)[:, :, 0]
+    return codes.astype(np.uint8), affine.astype(np.float32)
 
 
-def decode(codes: np.ndarray, ranges: np.ndarray) -> np.ndarray:
-    """Maps (..., h, w) float32 from codes and ranges (..., 2); each sums to one."""
-    low = ranges[..., 0, None, None]
-    step = (ranges[..., 1, None, None] - low) / 255
-    maps = codes.astype(np.float32) * step + low
-    return maps / maps.sum(axis=(-2, -1), keepdims=True)
+def _offset(maps: np.ndarray, codes: np.ndarray, step: np.ndarray) -> np.ndarray:
+    return (maps - step * codes).mean(axis=(2, 3), keepdims=True)
+
+
+def decode(codes: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Maps (..., h, w) float32, each summing to one, from codes and (offset, step) (..., 2)."""
+    offset, step = affine[..., 0, None, None], affine[..., 1, None, None]
+    return codes.astype(np.float32) * step + offset
 
 
 class HeatmapWriter:
@@ -71,13 +86,13 @@ class HeatmapWriter:
             compression="gzip",
             shuffle=False,
         )
-        self._ranges = self._file.create_dataset("range", (count, parts, 2), "float32")
+        self._affine = self._file.create_dataset("affine", (count, parts, 2), "float32")
         self._confidence = self._file.create_dataset("confidence", (count, 17), "float32")
 
     def write(self, start: int, heatmaps: np.ndarray, confidence: np.ndarray) -> None:
         """Store normalised maps (n, 8, h, w) and confidences (n, 17) from row `start` on."""
         stop = start + len(heatmaps)
-        self._codes[start:stop], self._ranges[start:stop] = encode(heatmaps)
+        self._codes[start:stop], self._affine[start:stop] = encode(heatmaps)
         self._confidence[start:stop] = confidence
 
     def __enter__(self) -> Self:
@@ -100,6 +115,8 @@ class HeatmapReader:
                 self._file = h5py.File(self.path, "r")
             except OSError as error:
                 raise UserError(f"{self.path}: not a heatmap file, or damaged ({error})") from None
+            if self._file.attrs.get("format_version") != FORMAT_VERSION:
+                raise UserError(f"{self.path}: not a heatmap file of version {FORMAT_VERSION}")
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,7 +136,7 @@ class HeatmapReader:
     def __getitem__(self, row: int) -> np.ndarray:
         """The eight maps of one image: float32 (8, h, w), each summing to one."""
         file = self._open()
-        return decode(file["heatmaps"][row], file["range"][row])
+        return decode(file["heatmaps"][row], file["affine"][row])
 
     def confidence(self) -> np.ndarray:
         """HRNet's peak responses: float32 (N, 17)."""

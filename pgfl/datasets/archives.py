@@ -3,6 +3,7 @@
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -76,18 +77,19 @@ def extract(archive: Path, dataset: str, folder: Path) -> int:
     try:
         with zipfile.ZipFile(archive) as packed:
             members = [m for m in packed.infolist() if not m.is_dir() and wanted(m.filename)]
+            if not members:
+                raise UserError(f"{archive}: holds no files of {dataset}")
             check_members(archive, members, free=shutil.disk_usage(_existing(folder)).free)
             with whole_folder(folder) as temporary:
                 for member in members:
                     packed.extract(member, temporary)
     except FileNotFoundError:
         raise UserError(f"{archive}: no such file") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        # RuntimeError: the archive is encrypted
         raise UserError(f"{archive}: damaged or not a zip archive ({error})") from None
     except OSError as error:
         raise UserError(f"{folder}: could not be written ({error})") from None
-    if not members:
-        raise UserError(f"{archive}: holds no files of {dataset}")
     return len(members)
 
 

@@ -138,7 +138,7 @@ def _features(features: Array, name: str) -> Tensor:
 
 
 def _ids(ids: Array, features: Tensor, name: str) -> np.ndarray:
-    array = torch.as_tensor(ids).cpu().numpy()
+    array = ids.cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
     if array.shape != (len(features),):
         raise ValueError(f"{name} has shape {array.shape}, but there are {len(features)} features")
     return array

@@ -110,8 +110,10 @@ def _identity(inputs: Inputs, recipe: Recipe, seed: int) -> dict[str, object]:
 
 
 def _branches(model: PGFL) -> dict[str, torch.Tensor]:
+    """What the student's file leaves out; it has the normalisation of f_G's neck."""
+    kept = ("student.", "necks.global.norm.")
     state = model.state_dict()
-    return {key: value for key, value in state.items() if not key.startswith("student.")}
+    return {key: value for key, value in state.items() if not key.startswith(kept)}
 
 
 def _write_history(history: History, path: Path) -> None:

@@ -1,0 +1,88 @@
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = [
+    [],
+    ["archive"],
+    ["archive", "synthesize"],
+    ["archive", "get"],
+    ["archive", "extract"],
+    ["archive", "occluded-duke"],
+    ["weights", "get"],
+    ["manifest"],
+    ["heatmaps", "make"],
+    ["train"],
+    ["evaluate"],
+    ["table"],
+    ["config", "show"],
+    ["config", "schema"],
+]
+
+
+def pgfl(*arguments, **options):
+    command = [sys.executable, "-m", "pgfl", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command):
+    result = pgfl(*command, "--help")
+    assert result.returncode == 0 and "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["manifest", "markt", "--images", "a", "--out", "b"], "no 'markt'; known: market1501"),
+        (["archive", "extract", "no.zip", "market1501", "--out", "x"], "no.zip: no such file"),
+        (["archive", "synthesize", "market1501", "--out", "x", "--settings", "{"], "not JSON"),
+        (
+            ["archive", "synthesize", "market1501", "--out", "x", "--settings", '{"imges": 3}'],
+            "setting synthetic.imges: no such setting; did you mean 'images'?",
+        ),
+        (["train", "none.csv", "--out", "x", "--state", "y"], "none.csv: no such file"),
+        (["evaluate", "m.safetensors", "m.csv", "--out", "x"], "m.safetensors: no such weights"),
+        (
+            ["evaluate", "m", "m.csv", "--out", "x", "--metric", "manhattan"],
+            "setting evaluation.metric",
+        ),
+        (["table", "12", "--out", "x", "--evaluations", "{}", "--experiment", "demo"], "no 12"),
+        (["weights", "get", "vgg", "--out", "x"], "no 'vgg'; known: resnet18"),
+        (["config", "show", "--config", "none.yaml"], "none.yaml: no such file"),
+        (["config", "show", "--variant", "model9"], "'model9' is not in the configuration"),
+    ],
+)
+def test_bad_input_is_one_line_a_finding_and_status_1(tmp_path, arguments, message):
+    (tmp_path / "config.yaml").write_text("experiment: demo\n")
+    result = pgfl(*arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert all(line.startswith("error: ") for line in result.stderr.splitlines())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_the_resolved_configuration_can_be_looked_at(tmp_path):
+    (tmp_path / "config.yaml").write_text("training: {epochs: 3}\n")
+    whole = pgfl("config", "show", cwd=tmp_path)
+    assert whole.returncode == 0 and "experiment: demo" in whole.stdout
+    recipe = pgfl("config", "show", "--variant", "baseline", cwd=tmp_path)
+    assert "epochs: 3" in recipe.stdout and "pose" not in recipe.stdout
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
+    (tmp_path / "config.yaml").write_text("experiment: demo\n")
+    command = f"{sys.executable} -m pgfl config show | head -n 1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert "Traceback" not in result.stderr
+
+
+def test_the_command_line_itself_is_light():
+    code = (
+        "import sys, pgfl.cli, pgfl.config, pgfl.sources, pgfl.reporting.specs\n"
+        "heavy = {'torch', 'mmpose', 'mmcv', 'matplotlib', 'pandas', 'cv2', 'snakemake'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n"

@@ -1,0 +1,86 @@
+import pytest
+
+from pgfl import provenance
+from pgfl.provenance import code_hash, environment, git_commit
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A small `pgfl` package: stage -> loss -> helper, and an unrelated module."""
+    monkeypatch.setattr(provenance, "PACKAGE_ROOT", tmp_path)
+    provenance._parsed.cache_clear()
+    root = tmp_path / "pgfl"
+    (root / "losses").mkdir(parents=True)
+    files = {
+        "__init__.py": '__version__ = "1"\n',
+        "stage.py": "def run():\n    from pgfl.losses import triplet\n    return triplet.loss()\n",
+        "losses/__init__.py": "",
+        "losses/triplet.py": "import math\nimport pgfl.helper\n\n\ndef loss():\n    return 1\n",
+        "helper.py": 'def help():\n    """Words."""\n    return 2\n',
+        "unrelated.py": "x = 1\n",
+    }
+    for name, text in files.items():
+        (root / name).write_text(text)
+    yield root
+    provenance._parsed.cache_clear()
+
+
+def rehash():
+    provenance._parsed.cache_clear()
+    return code_hash("pgfl.stage")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("helper.py", "return 2", "return 3"),
+        ("losses/triplet.py", "return 1", "return 4"),
+        ("stage.py", "triplet.loss()", "triplet.loss() + 1"),
+        ("losses/__init__.py", "", "y = 1\n"),
+    ],
+)
+def test_an_edit_anywhere_in_the_imports_changes_the_hash(package, file, old, new):
+    before = rehash()
+    path = package / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert rehash() != before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("helper.py", "Words.", "Other words."),
+        ("helper.py", "return 2", "return 2  # a comment"),
+        ("losses/triplet.py", "import math\n", "import math\n\n\n"),
+        ("unrelated.py", "1", "2"),
+        ("__init__.py", "1", "2"),
+    ],
+)
+def test_comments_docstrings_layout_and_other_modules_do_not(package, file, old, new):
+    before = rehash()
+    path = package / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert rehash() == before
+
+
+def test_parsing_never_runs_the_code(package):
+    (package / "helper.py").write_text("raise SystemExit('ran')\n")
+    assert rehash()
+
+
+def test_an_entry_that_does_not_exist_is_an_error(package):
+    with pytest.raises(ValueError, match="no module named"):
+        code_hash("pgfl.nowhere")
+
+
+def test_the_environment_names_what_numbers_depend_on():
+    versions = environment()
+    assert versions["torch"].startswith("2.13.0")
+    assert {"python", "machine", "numpy", "mmpose", "h5py"} <= versions.keys()
+
+
+def test_outside_of_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGE_ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_commit() == ""

@@ -1,0 +1,100 @@
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "pgfl", "envs")
+
+TINY = {
+    "experiment": "demo",
+    "synthetic": {
+        "train_identities": 5,
+        "test_identities": 5,
+        "images": 6,
+        "cameras": 3,
+        "height": 64,
+        "width": 32,
+    },
+    "pose": {"height": 64, "width": 32},
+    "model": {"height": 64, "width": 32},
+    "training": {"epochs": 2, "identities": 4, "images": 2},
+    "resources": {"workers": 0},
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the repository in which real Snakemake runs."""
+
+    root: Path
+
+    def snakemake(self, *arguments: str, check: bool = True, env: dict[str, str] | None = None):
+        """Run Snakemake as a user would, in the project's folder."""
+        result = subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=self.root,
+            env=os.environ | {"COLUMNS": "200"} | (env or {}),
+            capture_output=True,
+            text=True,
+        )
+        output = result.stdout + result.stderr
+        assert not check or result.returncode == 0, output
+        return result.returncode, output
+
+    def planned(self, *arguments: str) -> list[str]:
+        """The output files that a run would make now, sorted."""
+        result = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--summary", *arguments],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        rows = [line.split("\t") for line in result.stdout.splitlines()]
+        assert rows[0][0] == "output_file" and rows[0][-1] == "plan", result.stdout
+        return sorted(row[0] for row in rows[1:] if row[-1] == "update pending")
+
+    def write_config(self, settings) -> None:
+        (self.root / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def make_project(root: Path) -> Project:
+    """Copy what a clone has (tests left out) and configure it to be tiny."""
+    root.mkdir()
+    for part in PARTS:
+        source = REPOSITORY / part
+        if source.is_dir():
+            shutil.copytree(
+                source, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+            )
+        else:
+            shutil.copy(source, root / part)
+    project = Project(root)
+    project.write_config(TINY)
+    return project
+
+
+@pytest.fixture
+def tiny():
+    """The settings that every test project has."""
+    return TINY
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A fresh project in which nothing has run."""
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project whose whole workflow has run once. Tests must leave it finished."""
+    project = make_project(tmp_path_factory.mktemp("finished") / "project")
+    project.snakemake("--cores", "2")
+    return project

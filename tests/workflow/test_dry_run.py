@@ -1,0 +1,80 @@
+"""What Snakemake says before anything runs."""
+
+import pytest
+
+
+def test_no_experiment_needs_torch_to_plan(project, tmp_path):
+    for name in ("torch", "mmpose", "matplotlib", "cv2"):
+        (tmp_path / "blocked" / name).mkdir(parents=True)
+        (tmp_path / "blocked" / name / "__init__.py").write_text("raise SystemExit('imported')\n")
+    blocked = {"PYTHONPATH": str(tmp_path / "blocked")}
+    for experiment in ("demo", "study", "paper"):
+        _, output = project.snakemake(
+            "--dry-run", "--config", f"experiment={experiment}", env=blocked
+        )
+        assert "This was a dry-run" in output
+
+
+def test_the_demo_runs_the_same_rules_as_the_paper(project):
+    def rules(experiment):
+        _, output = project.snakemake("--dry-run", "--config", f"experiment={experiment}")
+        lines = output.split("Job stats:")[1].split("total")[0].splitlines()[3:]
+        return dict(line.split() for line in lines if line.strip())
+
+    demo, paper = rules("demo"), rules("paper")
+    # Archives are drawn instead of brought, and the small HRNet's weights are part of the package.
+    assert demo.pop("draw_archive") == paper.pop("get_archive")
+    assert paper.pop("get_weights") == "2"
+    assert demo == paper
+
+
+def test_the_default_profile_makes_the_bare_command_work(project):
+    _, output = project.snakemake("--dry-run", "results/table2.csv")
+    assert "profiles/default" in output
+
+
+def test_it_works_without_any_profile(project):
+    project.snakemake("--dry-run", "--cores", "all", "--workflow-profile", "none")
+
+
+def test_missing_archives_are_one_message_before_anything_starts(project):
+    code, output = project.snakemake("--config", "experiment=paper", check=False)
+    assert code != 0
+    message = output.split("Nothing was started.")[1]
+    assert "DukeMTMC-reID was withdrawn by its authors in 2019" in message
+    assert "archives/DukeMTMC-reID.zip (md5:2f93496f9b516d1ee5ef51c1d5e7d601)" in message
+    assert "archives/Market-1501-v15.09.15.zip (md5:65005ab7d12ec1c44de4eeafe813e68a)" in message
+    assert "Job 0" not in output and not (project.root / "data").exists()
+
+
+def test_a_file_that_the_configuration_names_but_is_not_there(project, tiny):
+    project.write_config(tiny | {"archives": {"files": {"partial_reid": "/nowhere/p.zip"}}})
+    target = "runs/demo/market1501/baseline/seed0/eval/partial_reid.json"
+    code, output = project.snakemake(target, check=False)
+    assert code != 0 and "/nowhere/p.zip is missing, but archives.files names it" in output
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trainig": {}}, "setting trainig: no such setting; did you mean 'training'?"),
+        ({"training": {"epochs": -1}}, "setting training.epochs: "),
+        ({"experiment": "papre"}, "no experiment 'papre'; known: demo, paper, study"),
+    ],
+)
+def test_a_wrong_configuration_is_said_in_one_line(project, tiny, settings, message):
+    project.write_config(tiny | settings)
+    code, output = project.snakemake("--dry-run", check=False)
+    assert code != 0 and message in output and "Traceback" not in output
+
+
+def test_a_variant_of_the_users_own_is_known_from_yaml_alone(project, tiny):
+    project.write_config(tiny | {"variants": {"strong": {"loss": {"lambda_mcl": 2.0}}}})
+    target = "runs/demo/market1501/strong/seed3/eval/occluded_reid.json"
+    assert target in project.planned(target)
+
+
+def test_several_seeds_are_planned(project, tiny):
+    project.write_config(tiny | {"seeds": [0, 1, 2]})
+    models = [name for name in project.planned() if name.endswith("model.safetensors")]
+    assert len(models) == 2 * 2 * 3

@@ -1,0 +1,161 @@
+"""What a finished run leaves behind, and what a second one would do."""
+
+import csv
+import json
+import os
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+
+from pgfl.datasets.synthetic.archives import synthesize
+from pgfl.datasets.synthetic.settings import SyntheticSettings
+
+RUNS = [
+    f"runs/demo/{train}/{variant}/seed0"
+    for train in ("market1501", "occluded_duke")
+    for variant in ("baseline", "pgfl_kd")
+]
+
+
+@contextmanager
+def edited(path, old, new):
+    """A file with a changed text, restored with its old time afterwards."""
+    text, stat = path.read_text(), path.stat()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_table_2_has_published_and_reproduced_rows(finished):
+    with (finished.root / "results/table2.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == ["published"] * 23 + ["reproduced"] * 2
+    for row in rows[-2:]:
+        variant = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}[row["method"]]
+        for column, train in (("occluded_duke", "occluded_duke"), ("occluded_reid", "market1501")):
+            path = finished.root / f"runs/demo/{train}/{variant}/seed0/eval/{column}.json"
+            report = json.loads(path.read_text())
+            assert row[f"{column}.mAP"] == f"{report['mAP']:.1f}"
+            assert row[f"{column}.rank1"] == f"{report['rank1']:.1f}"
+    assert (finished.root / "results/table2.md").is_file()
+
+
+def test_results_holds_deliverables_only(finished):
+    names = sorted(path.name for path in (finished.root / "results").iterdir())
+    assert names == ["table2.csv", "table2.md"]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_run_leaves_what_was_promised(finished, run):
+    folder = finished.root / run
+    history = pd.read_csv(folder / "history.csv")
+    assert list(history.epoch) == [1, 2] and np.isfinite(history.loss).all()
+    student = safetensors.torch.load_file(folder / "model.safetensors")
+    assert {key.split(".")[0] for key in student} == {"backbone", "norm"}
+    provenance = json.loads((folder / "provenance.json").read_text())
+    wanted = {"seed", "settings", "code", "data", "git_commit", "device", "environment"}
+    assert wanted <= provenance.keys()
+    assert ("heatmaps" in provenance["data"]) == ("pgfl_kd" in run)
+
+
+def test_evaluations_count_what_the_manifest_lists(finished):
+    for dataset, train in (("occluded_duke", "occluded_duke"), ("occluded_reid", "market1501")):
+        table = pd.read_csv(finished.root / f"data/demo/{dataset}/manifest.csv")
+        path = finished.root / f"runs/demo/{train}/pgfl_kd/seed0/eval/{dataset}.json"
+        report = json.loads(path.read_text())
+        assert report["counts"]["query"] == (table.split == "query").sum()
+        assert report["counts"]["gallery"] == (table.split == "gallery").sum()
+        assert 0 <= report["rank1"] <= report["rank3"] <= report["rank5"] <= report["rank10"]
+
+
+def test_the_pose_cache_fits_its_manifest(finished):
+    table = pd.read_csv(finished.root / "data/demo/occluded_duke/manifest.csv")
+    path = finished.root / "cache/demo/heatmaps/occluded_duke/train.h5"
+    with h5py.File(path) as file:
+        names = [name.decode() for name in file["image"]]
+        assert names == list(table.image[table.split == "train"])
+        assert file["heatmaps"].shape == (len(names), 8, 16, 8)
+        assert file["confidence"].shape == (len(names), 17)
+
+
+def test_only_what_is_needed_was_built(finished):
+    assert not (finished.root / "data/demo/partial_reid").exists()
+    assert not (finished.root / "cache/demo/heatmaps/occluded_reid").exists()
+    assert not list((finished.root / "cache/demo/state").rglob("*.pt"))
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    for arguments in ((), ("--cores", "all"), ("results/table2.csv",)):
+        code, output = finished.snakemake(*arguments)
+        assert code == 0 and "Nothing to be done" in output
+
+
+def test_a_deleted_table_reruns_its_own_rule_only(finished):
+    table = finished.root / "results/table2.csv"
+    before = table.read_bytes()
+    table.unlink()
+    assert finished.planned() == ["results/table2.csv", "results/table2.md"]
+    finished.snakemake("results/table2.csv")
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("pgfl/training/loop.py", "import math", "# a comment\nimport math"),
+        ("pgfl/losses/triplet.py", "Triplet loss with", "The triplet loss with"),
+        ("pgfl/pose/train_small.py", "BLOCK = 200", "BLOCK = 100"),
+    ],
+)
+def test_comments_docstrings_and_unused_modules_rerun_nothing(finished, module, old, new):
+    with edited(finished.root / module, old, new):
+        assert finished.planned() == []
+
+
+def test_an_edited_loss_retrains_and_nothing_before(finished):
+    with edited(
+        finished.root / "pgfl/losses/triplet.py", "+ margin).clamp", "+ margin + 0).clamp"
+    ):
+        planned = finished.planned()
+    assert {name.split("/")[0] for name in planned} == {"runs", "results"}
+    assert sum(name.endswith("model.safetensors") for name in planned) == 4
+
+
+def test_an_edited_metric_evaluates_again_but_never_retrains(finished):
+    with edited(
+        finished.root / "pgfl/retrieval/metrics.py",
+        "100 * float(precision",
+        "100.0 * float(precision",
+    ):
+        planned = finished.planned()
+    assert sum("/eval/" in name for name in planned) == 4
+    assert not any(name.endswith("model.safetensors") for name in planned)
+
+
+def test_a_changed_weight_retrains_only_the_variants_that_use_it(finished):
+    with edited(finished.root / "workflow/variants.yaml", "lambda_cl: 0.25", "lambda_cl: 0.5"):
+        planned = finished.planned()
+    trained = [name for name in planned if name.endswith("model.safetensors")]
+    assert len(trained) == 2 and all("pgfl_kd" in name for name in trained)
+
+
+def test_a_user_file_takes_the_place_of_a_drawn_archive(finished):
+    """As somebody would who has the real Partial-REID_Dataset.zip; here it is another drawing."""
+    mine = finished.root / "mine.zip"
+    settings = SyntheticSettings(seed=9, test_identities=60, height=32, width=16)
+    synthesize("partial_reid", mine, settings)
+    overlay = finished.root / "mine.yaml"
+    overlay.write_text(f"archives: {{files: {{partial_reid: '{mine}'}}}}\n")
+    target = "runs/demo/market1501/pgfl_kd/seed0/eval/partial_reid.json"
+    finished.snakemake("--configfile", str(overlay), "--", target)
+    report = json.loads((finished.root / target).read_text())
+    assert report["counts"]["query"] == report["counts"]["gallery"] == 300
+    assert report["counts"]["query_identities"] == 60

@@ -16,7 +16,14 @@ from pgfl.pose.settings import PoseSettings
 from pgfl.recipe import Recipe
 from pgfl.settings import Settings, merged
 
-Dataset = Literal["market1501", "dukemtmc_reid", "occluded_duke", "occluded_reid", "partial_reid"]
+Dataset = Literal[
+    "market1501",
+    "dukemtmc_reid",
+    "occluded_duke",
+    "occluded_reid",
+    "partial_reid",
+    "partial_ilids",
+]
 
 TRAIN_SET: dict[str, str] = {
     "market1501": "market1501",
@@ -25,6 +32,7 @@ TRAIN_SET: dict[str, str] = {
     # Test-only sets are evaluated with the models trained on Market-1501.
     "occluded_reid": "market1501",
     "partial_reid": "market1501",
+    "partial_ilids": "market1501",
 }
 """For each test set, the set that its models are trained on."""
 

@@ -29,13 +29,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
         raise UserError(f"{path}: not a weights file, or damaged ({error})") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise UserError(f"{path}: holds no state dict (a mapping of names to tensors)")
     return state
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Copy a state dict into a model; every key must be there and fit.
+    """Copy a state dict into a model; every key must be there and fit, step counters aside.
 
     Args:
         model: gets the values, in its own precision.
@@ -46,6 +48,8 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], path: Path) -> Non
         UserError: missing, unexpected or misshapen keys, up to five of each.
     """
     own = model.state_dict()
+    # Older files lack BatchNorm's step counters; PyTorch itself loads them without, as we do.
+    state = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")} | state
     findings = {
         "missing": own.keys() - state.keys(),
         "unexpected": state.keys() - own.keys(),

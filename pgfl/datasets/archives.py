@@ -13,6 +13,12 @@ from pgfl.obtain import Source
 
 LIGHTAS = "https://github.com/lightas"
 
+PARTIAL_SETS = Source(
+    name="dataset2.zip",
+    url=f"{LIGHTAS}/ICCV19_Pose_Guided_Occluded_Person_ReID/raw/master/dataset2.zip",
+)
+"""Holds the archives of both partial data sets."""
+
 SOURCES: dict[str, Source] = {
     "market1501": Source(
         name="Market-1501-v15.09.15.zip",
@@ -40,11 +46,12 @@ SOURCES: dict[str, Source] = {
     "partial_reid": Source(
         name="Partial-REID_Dataset.zip",
         checksum="sha256:b22ba2d780dd272d081b75ec5b320748d5b0f582c17db3bf7020b2d999b0fb3e",
-        container=Source(
-            name="dataset2.zip",
-            url=f"{LIGHTAS}/ICCV19_Pose_Guided_Occluded_Person_ReID/raw/master/dataset2.zip",
-            note="It is public in the repository of Zhuo et al.",
-        ),
+        container=PARTIAL_SETS,
+    ),
+    "partial_ilids": Source(
+        name="Partial_iLIDS.zip",
+        checksum="sha256:affe69541e8697ce4057e94e59c4b8fce46f2a15cd6bf131c8617fb7bae0d287",
+        container=PARTIAL_SETS,
     ),
 }
 

@@ -23,7 +23,18 @@ def save_tensors(
     """Write tensors as safetensors, whole."""
     content = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with whole_file(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(content, metadata))
+        temporary.write_bytes(_sorted_metadata(safetensors.torch.save(content, metadata)))
+
+
+def _sorted_metadata(content: bytes) -> bytes:
+    """The same file with its metadata in order: safetensors shuffles it from run to run."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def save_student(student: Student, settings: ModelSettings, path: Path) -> None:

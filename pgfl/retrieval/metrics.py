@@ -82,7 +82,8 @@ def evaluate(
     q_cams = _ids(query_camids, query, "query_camids")
     g_pids = _ids(gallery_pids, gallery, "gallery_pids")
     g_cams = _ids(gallery_camids, gallery, "gallery_camids")
-    query, gallery = _prepared(query, metric), _prepared(gallery, metric)
+    wider = torch.promote_types(query.dtype, gallery.dtype)
+    query, gallery = _prepared(query.to(wider), metric), _prepared(gallery.to(wider), metric)
     # Distances up to what does not change a query's order: -q.g, or |g|^2 / 2 - q.g
     offset = gallery.new_zeros(1) if metric == "cosine" else gallery.square().sum(dim=1) / 2
     precision = np.full(len(query), np.nan)

@@ -28,7 +28,7 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many kinds for a damaged file
         print(f"note: {path} is damaged ({error}): starting afresh")
         return None
-    if content.get("key") != key:
+    if not isinstance(content, dict) or content.get("key") != key:
         print(f"note: {path} is of other settings, code or data: starting afresh")
         return None
     return content

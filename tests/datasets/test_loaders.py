@@ -7,6 +7,7 @@ from pgfl.datasets import (
     market1501,
     occluded_duke,
     occluded_reid,
+    partial_ilids,
     partial_reid,
 )
 from pgfl.errors import UserError
@@ -93,6 +94,17 @@ def test_partial_reid_asks_with_partial_images_and_leaves_occluded_ones_out(lay_
         "Partial-REID_Dataset/whole_body_images/060_001.jpg",
     )
     assert rows(partial_reid.entries(images)) == [("query", 60, 0), ("gallery", 60, 1)]
+
+
+def test_partial_ilids_ignores_the_uncropped_probes(lay_out):
+    images = lay_out(
+        "Partial_iLIDS/Probe.txt",
+        "Partial_iLIDS/Probe/119.jpg",
+        "Partial_iLIDS/Probe/.DS_Store",
+        "Partial_iLIDS/partial_iLIDS_Probe_nocrop/119.jpg",
+        "Partial_iLIDS/Gallery/119.jpg",
+    )
+    assert rows(partial_ilids.entries(images)) == [("query", 119, 0), ("gallery", 119, 1)]
 
 
 NAMES = {

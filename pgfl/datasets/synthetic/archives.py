@@ -154,7 +154,7 @@ def _strangers(settings: SyntheticSettings, share: float) -> range:
 
 # Market-1501 ------------------------------------------------------------------------------------
 
-MARKET, DUKE, OCCLUDED, PARTIAL = 1, 2, 3, 4
+MARKET, DUKE, OCCLUDED, PARTIAL, ILIDS = 1, 2, 3, 4, 5
 MARKET_ROOT = "Market-1501-v15.09.15"
 MARKET_OCCLUDED = 0.12
 """Share of occluded images; Market-1501 has few."""
@@ -237,7 +237,7 @@ def _occluded_duke_lists(settings: SyntheticSettings) -> dict[str, bytes]:
     return {name: text.encode() for name, text in (lists | readme).items()}
 
 
-# Occluded-REID and Partial-REID -----------------------------------------------------------------
+# Occluded-REID, Partial-REID and Partial-iLIDS --------------------------------------------------
 
 SHOTS_EACH = 5
 
@@ -273,6 +273,26 @@ def _partial_reid_extras(settings: SyntheticSettings) -> dict[str, bytes]:
     return extras | {"Partial-REID_Dataset/Readme.txt": b"Synthetic people.\n"}
 
 
+def _partial_ilids(settings: SyntheticSettings) -> list[Shot]:
+    return [
+        Shot(f"Partial_iLIDS/{folder}/{pid}.jpg", pid, camera, occlusion)
+        for pid in range(1, settings.test_identities + 1)
+        for folder, camera, occlusion in (
+            ("Probe", 0, "cut"),
+            ("partial_iLIDS_Probe_nocrop", 0, "object"),
+            ("Gallery", 1, "none"),
+        )
+    ]
+
+
+def _partial_ilids_extras(settings: SyntheticSettings) -> dict[str, bytes]:
+    names = [f"{pid}.jpg" for pid in range(1, settings.test_identities + 1)]
+    lists = {f"{folder}.txt": "\n".join(names).encode() for folder in ("Probe", "Gallery")}
+    folders = ("", "Probe/", "Gallery/")
+    extras = {f"{folder}.DS_Store": b"\x00\x00\x00\x01Bud1" for folder in folders}
+    return {f"Partial_iLIDS/{name}": content for name, content in (lists | extras).items()}
+
+
 # The data sets ----------------------------------------------------------------------------------
 
 
@@ -292,4 +312,5 @@ WRITERS: dict[str, Writer] = {
     "occluded_duke": Writer(DUKE, extras=_occluded_duke_lists),
     "occluded_reid": Writer(OCCLUDED, _occluded_reid),
     "partial_reid": Writer(PARTIAL, _partial_reid, _partial_reid_extras),
+    "partial_ilids": Writer(ILIDS, _partial_ilids, _partial_ilids_extras),
 }

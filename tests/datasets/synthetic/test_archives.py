@@ -11,6 +11,7 @@ from pgfl.datasets import (
     market1501,
     occluded_duke,
     occluded_reid,
+    partial_ilids,
     partial_reid,
 )
 from pgfl.datasets.manifest import build_manifest
@@ -57,7 +58,8 @@ def test_equal_settings_give_equal_bytes_and_another_seed_others(tmp_path, drawn
 
 
 @pytest.mark.parametrize(
-    "module", [market1501, dukemtmc_reid, occluded_duke, occluded_reid, partial_reid]
+    "module",
+    [market1501, dukemtmc_reid, occluded_duke, occluded_reid, partial_reid, partial_ilids],
 )
 def test_the_real_loaders_read_it_and_every_image_decodes(drawn, module):
     table = manifest(drawn, module)

@@ -125,25 +125,74 @@ def manifest(
     dataset: str,
     images: Annotated[Path, typer.Option(help="Folder of the unpacked archive.")],
     out: Out,
-    check_counts: Annotated[
-        bool, typer.Option(help="Insist on the published numbers of ids and images.")
+    check_published: Annotated[
+        bool, typer.Option(help="Insist on the published numbers of ids, images and cameras.")
     ] = True,
 ) -> None:
-    """List a data set's images with their identities and cameras, and check them."""
-    from importlib import import_module
+    """List a data set's images with their identities and cameras, and check all of them."""
+    from pgfl.datasets.manifest import write_manifest
 
-    from pgfl.datasets.archives import SOURCES
-    from pgfl.datasets.manifest import build_manifest, count, write_manifest
-
-    _known(dataset, SOURCES)
     if images.parent.resolve() != out.parent.resolve():
         raise UserError(f"--out {out}: the manifest must lie beside the image folder {images}")
+    table, junk = _checked(dataset, images, check_published)
+    write_manifest(table, junk, out)
+    _say_counts(str(out), table)
+
+
+@app.command("take")
+def take(
+    table: Annotated[Path, typer.Argument(help="CSV: image, split, pid and, if known, camid.")],
+    images: Annotated[Path, typer.Option(help="The folder that the image names start from.")],
+    out: Annotated[Path, typer.Option(help="The data set's folder, for images and manifest.")],
+) -> None:
+    """Take a data set of your own: lay out its images, check them, write the manifest."""
+    from pgfl.datasets import custom
+
+    _say_counts(str(out), custom.take(table, images, out))
+
+
+@app.command("verify")
+def verify(
+    dataset: str,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets; default: the experiment's.")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="Names the experiment.")] = Path("config.yaml"),
+) -> None:
+    """Check a data set on disk again: names, numbers, every image's content, every match."""
+    from pgfl.config import load_config, read_yaml
+    from pgfl.datasets.custom import listed
+    from pgfl.datasets.manifest import build_manifest, read_manifest, verify_rows
+
+    loaded = load_config(read_yaml(config))
+    folder = (data or Path("data") / loaded.experiment) / dataset
+    expected = read_manifest(folder / "manifest.csv")
+    if dataset in loaded.datasets:
+        found, _ = build_manifest(listed(expected), folder)
+    else:
+        found, _ = _checked(dataset, folder / "images", not loaded.is_synthetic(dataset))
+    verify_rows(expected, found, folder)
+    _say_counts(f"{dataset}: as it should be", expected)
+
+
+def _checked(dataset: str, images: Path, check_published: bool) -> Any:
+    """A data set's table and junk counts, read anew from its folder and checked."""
+    from importlib import import_module
+
+    from pgfl.config import TRAIN_SET
+    from pgfl.datasets.manifest import build_manifest
+
+    _known(dataset, TRAIN_SET)
     module = import_module(f"pgfl.datasets.{dataset}")
-    expected = module.COUNTS if check_counts else None
-    table = build_manifest(module.entries(images), images.parent, expected)
-    write_manifest(table, out)
+    published = module.PUBLISHED if check_published else None
+    return build_manifest(module.read(images), images.parent, published)
+
+
+def _say_counts(what: str, table: Any) -> None:
+    from pgfl.datasets.manifest import count
+
     for split, counts in count(table).items():
-        print(f"{out}: {split}: {counts.identities} identities, {counts.images} images")
+        print(f"{what}: {split}: {counts}")
 
 
 @heatmaps_app.command("make")

@@ -5,7 +5,7 @@ changing a setting reruns the stages that use it and no others.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, PrivateAttr
@@ -52,6 +52,17 @@ class ArchiveSettings(Settings):
     """An https address for a file name; what it delivers must have the known checksum."""
 
 
+class OwnDataset(Settings):
+    """A data set of the user's own."""
+
+    table: str
+    """A CSV with the columns image, split, pid and, if known, camid."""
+    images: str = ""
+    """The folder that the image names start from; empty: the table's own folder."""
+    models_of: str = ""
+    """The training set whose models are tested on it; empty: its own."""
+
+
 class EvaluationSettings(Settings):
     """How test images are compared."""
 
@@ -76,6 +87,8 @@ class Config(Recipe):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     archives: ArchiveSettings = ArchiveSettings()
     synthetic: SyntheticSettings = SyntheticSettings()
+    datasets: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], OwnDataset] = {}
+    """Data sets of the user's own, by name."""
     pose: PoseSettings = PoseSettings()
     variants: dict[str, dict[str, Any]] = {}
     """Named overlays over `model`, `loss` and `training`."""
@@ -85,6 +98,15 @@ class Config(Recipe):
 
     def model_post_init(self, context: Any) -> None:
         """Resolve every variant now, so that a wrong one is found before anything runs."""
+        if taken := sorted(self.datasets.keys() & TRAIN_SET.keys()):
+            raise UserError(f"setting datasets.{taken[0]}: the name is taken; choose another")
+        for name, own in self.datasets.items():
+            if own.models_of and own.models_of not in self.train_sets:
+                known = ", ".join(sorted(self.train_sets))
+                raise UserError(
+                    f"setting datasets.{name}.models_of: nothing is trained on "
+                    f"{own.models_of!r}; known: {known}"
+                )
         base = self.model_dump(include=set(Recipe.model_fields))
         for name, overlay in self.variants.items():
             recipe = Recipe.parse(merged(base, overlay), f"variants.{name}")
@@ -100,6 +122,17 @@ class Config(Recipe):
             known = ", ".join(sorted(self._recipes))
             raise UserError(f"variant {variant!r} is not in the configuration; known: {known}")
         return self._recipes[variant]
+
+    @property
+    def train_sets(self) -> set[str]:
+        """Names of the data sets that models can be trained on."""
+        own = {name for name, dataset in self.datasets.items() if not dataset.models_of}
+        return own | set(TRAIN_SET.values())
+
+    @property
+    def test_sets(self) -> set[str]:
+        """Names of the data sets that models can be tested on."""
+        return set(self.datasets) | set(TRAIN_SET)
 
     @property
     def results(self) -> str:

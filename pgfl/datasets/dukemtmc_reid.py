@@ -4,18 +4,20 @@ import re
 from pathlib import Path
 
 from pgfl.datasets.folders import read_folders
-from pgfl.datasets.manifest import Counts, Entry
+from pgfl.datasets.manifest import Counts, Listing, Published
 
 NAME = re.compile(r"(?P<pid>\d{4})_c(?P<camid>[1-8])_f\d{7}\.jpg")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 
-COUNTS = {
-    "train": Counts(702, 16_522),
-    "query": Counts(702, 2_228),
-    "gallery": Counts(1_110, 17_661),
-}
+PUBLISHED = Published(
+    {
+        "train": Counts(702, 16_522, 8),
+        "query": Counts(702, 2_228, 8),
+        "gallery": Counts(1_110, 17_661, 8),
+    }
+)
 
 
-def entries(images: Path) -> list[Entry]:
+def read(images: Path) -> Listing:
     """All images; 408 ids of the gallery are distractors that no query asks for."""
     return read_folders(images, FOLDERS, NAME)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pgfl.datasets.manifest import Entry
+from pgfl.datasets.manifest import Entry, Listing
 from pgfl.errors import UserError
 
 KNOWN_EXTRAS = {"thumbs.db", ".ds_store", "readme.txt"}
@@ -21,8 +21,8 @@ def find_folder(root: Path, name: str) -> Path:
     return found[0]
 
 
-def read_folders(images: Path, folders: dict[str, str], name: re.Pattern[str]) -> list[Entry]:
-    """One entry for each image of each split.
+def read_folders(images: Path, folders: dict[str, str], name: re.Pattern[str]) -> Listing:
+    """One entry for each image of each split; other files are problems, a line each.
 
     Args:
         images: the folder that the archive was unpacked to; the manifest lies beside it.
@@ -32,26 +32,20 @@ def read_folders(images: Path, folders: dict[str, str], name: re.Pattern[str]) -
             their queries get camera 0 and their gallery camera 1, so that no match is filtered.
 
     Raises:
-        UserError: names that do not parse and files that do not belong, up to ten of them.
+        UserError: a folder is missing or there twice.
     """
-    entries, strange = [], []
+    listing = Listing([])
     for split, folder_name in folders.items():
         folder = find_folder(images, folder_name)
         for path in sorted(folder.rglob("*")):
             if path.is_dir() or path.name.lower() in KNOWN_EXTRAS:
                 continue
+            image = path.relative_to(images.parent).as_posix()
             match = name.fullmatch(path.relative_to(folder).as_posix())
             if match is None:
-                strange.append(f"{folder_name}/{path.name}")
+                listing.problems.append(f"{image}: the name does not match {name.pattern}")
                 continue
             groups = match.groupdict()
             camid = int(groups.get("camid", split == "gallery"))
-            image = path.relative_to(images.parent).as_posix()
-            entries.append(Entry(image, split, int(groups["pid"]), camid))
-    if strange:
-        more = f" and {len(strange) - 10} more" if len(strange) > 10 else ""
-        raise UserError(
-            f"{images}: files that do not belong here: {', '.join(strange[:10])}{more}; "
-            f"names must match {name.pattern}"
-        )
-    return entries
+            listing.entries.append(Entry(image, split, int(groups["pid"]), camid))
+    return listing

@@ -1,16 +1,20 @@
 """`manifest.csv`: the one table that says which image shows whom, seen by which camera."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from pgfl.datasets.inspection import inspect_images
 from pgfl.errors import UserError
-from pgfl.files import file_hash, whole_file
+from pgfl.files import whole_file, write_json
 
 SPLITS = ("train", "query", "gallery")
 COLUMNS = ("image", "split", "pid", "camid")
+JUNK = -1
+"""The pid of images that no protocol ranks (Market-1501's bad boxes): counted, then dropped."""
 
 
 @dataclass(frozen=True)
@@ -25,59 +29,99 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """What a data set's folder holds."""
+
+    entries: list[Entry]
+    problems: list[str] = field(default_factory=list)
+    """Files that do not belong, a line each; raised together with all other findings."""
+
+
+@dataclass(frozen=True)
 class Counts:
-    """Identities and images of one split."""
+    """Identities, images and cameras of one split."""
 
     identities: int
     images: int
+    cameras: int
+
+    def __str__(self) -> str:
+        return f"{self.identities} ids, {self.images} images, {self.cameras} cameras"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a data set must have, as published."""
+
+    counts: dict[str, Counts]
+    """For each split, junk left out."""
+    names_sha256: str = ""
+    """`names_hash` of the table; empty where the archive's own checksum vouches for the names."""
 
 
 def build_manifest(
-    entries: Sequence[Entry], folder: Path, expected: dict[str, Counts] | None
-) -> pd.DataFrame:
+    listing: Listing, folder: Path, published: Published | None = None, about: Path | None = None
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """The sorted, checked table of a data set, with a hash of every image's bytes.
 
     The hash makes the manifest stand for the images themselves: other pixels, another manifest.
 
     Args:
-        entries: all images of all splits.
+        listing: all images of all splits.
         folder: where the manifest will lie.
-        expected: published counts for each split, or None where nobody knows them.
+        published: what must be found, or None where nobody knows it.
+        about: what messages name instead of the folder.
+
+    Returns:
+        The table, junk left out, and the number of junk images in each split that has any.
 
     Raises:
         UserError: every finding, one a line.
     """
-    table = pd.DataFrame(entries, columns=list(COLUMNS))
-    problems = find_problems(table)
-    found = count(table)
-    for split, counts in (expected or {}).items():
-        if found.get(split) != counts:
-            problems.append(f"{split}: found {found.get(split)}, published {counts}")
+    table = pd.DataFrame(listing.entries, columns=list(COLUMNS))
+    is_junk = table["pid"] == JUNK
+    junk = {str(split): len(rows) for split, rows in table[is_junk].groupby("split")}
+    table = _sorted(table[~is_junk])
+    problems = [*listing.problems, *find_problems(table)]
+    if published is not None:
+        problems += _differences(table, published)
+    inspected = inspect_images(folder, list(table["image"]))
+    problems += [result for result in inspected if isinstance(result, str)]
     if problems:
-        raise UserError("\n".join(f"{folder}: {problem}" for problem in problems))
-    order = {split: index for index, split in enumerate(SPLITS)}
-    table = table.sort_values(
-        ["split", "image"],
-        key=lambda column: column.map(order) if column.name == "split" else column,
+        raise UserError("\n".join(f"{about or folder}: {problem}" for problem in problems))
+    table["width"] = [result.width for result in inspected]
+    table["height"] = [result.height for result in inspected]
+    table["sha256"] = [result.sha256 for result in inspected]
+    return table, junk
+
+
+def _sorted(table: pd.DataFrame) -> pd.DataFrame:
+    """By split, in the order of `SPLITS`, then by image name."""
+    order = table["split"].map(SPLITS.index)
+    return (
+        table.assign(order=order)
+        .sort_values(["order", "image"])
+        .drop(columns="order")
+        .reset_index(drop=True)
     )
-    table["sha256"] = [file_hash(folder / image)[:16] for image in table["image"]]
-    return table.reset_index(drop=True)
 
 
 def find_problems(table: pd.DataFrame) -> list[str]:
     """What is wrong with the rows themselves: one line a finding."""
-    problems = []
     if table.empty:
         return ["no images"]
     # One photograph may be query and gallery at once (Occluded-Duke), but not twice in a split.
     twice = table[table.duplicated(["image", "split"])]
-    problems += [f"{row.split}: {row.image} is listed twice" for row in twice.itertuples()]
+    problems = [f"{row.image}: listed twice in {row.split}" for row in twice.itertuples()]
     train = set(table.pid[table.split == "train"])
     test = set(table.pid[table.split != "train"])
-    if both := sorted(train & test):
-        problems.append(f"ids in both train and test: {_few(both)}")
-    if unmatched := sorted(unmatched_queries(table)):
-        problems.append(f"queries without a match in the gallery: {_few(unmatched)}")
+    problems += [f"id {pid} is in both train and test" for pid in sorted(train & test)]
+    unmatched = unmatched_queries(table)
+    if len(unmatched) and set(table.split) >= {"query", "gallery"}:
+        problems += [f"{image}: a query without a match in the gallery" for image in unmatched]
+    for split, other in (("query", "gallery"), ("gallery", "query")):
+        if split in set(table.split) and other not in set(table.split):
+            problems.append(f"there is a {split} but no {other}")
     return problems
 
 
@@ -94,15 +138,58 @@ def unmatched_queries(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def _differences(table: pd.DataFrame, published: Published) -> list[str]:
+    """Where a table is not what was published."""
+    found = count(table)
+    problems = [
+        f"{split}: found {found.get(split, 'nothing')}, published {counts}"
+        for split, counts in published.counts.items()
+        if found.get(split) != counts
+    ]
+    if not problems and published.names_sha256 and names_hash(table) != published.names_sha256:
+        problems.append("the file names are not the published ones, though their numbers agree")
+    return problems
+
+
 def count(table: pd.DataFrame) -> dict[str, Counts]:
-    """Identities and images of each split that has any."""
+    """Identities, images and cameras of each split that has any."""
     return {
-        str(split): Counts(rows.pid.nunique(), len(rows)) for split, rows in table.groupby("split")
+        str(split): Counts(rows.pid.nunique(), len(rows), rows.camid.nunique())
+        for split, rows in table.groupby("split")
     }
 
 
-def write_manifest(table: pd.DataFrame, path: Path) -> None:
-    """Write the CSV whole."""
+def names_hash(table: pd.DataFrame) -> str:
+    """A sha256 over every image's split and file name, whatever the folders above are called."""
+    names = sorted(f"{row.split}/{row.image.rpartition('/')[2]}" for row in table.itertuples())
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def verify_rows(expected: pd.DataFrame, found: pd.DataFrame, folder: Path) -> None:
+    """Compare a manifest with what lies on disk now.
+
+    Args:
+        expected: read from `manifest.csv`.
+        found: built anew.
+        folder: named in messages.
+
+    Raises:
+        UserError: every image that is gone, new or changed, one a line.
+    """
+    before, now = (set(zip(t["split"], t["image"], strict=True)) for t in (expected, found))
+    problems = [f"{image}: is gone from {split}" for split, image in sorted(before - now)]
+    problems += [f"{image}: is new in {split}" for split, image in sorted(now - before)]
+    both = expected.merge(found, on=["split", "image"], suffixes=("", "_found"))
+    changed = both[both["sha256"] != both["sha256_found"]]
+    problems += [f"{image}: its content has changed" for image in changed["image"]]
+    if problems:
+        raise UserError("\n".join(f"{folder}: {problem}" for problem in problems))
+
+
+def write_manifest(table: pd.DataFrame, junk: dict[str, int], path: Path) -> None:
+    """Write the CSV, and `counts.json` beside it, each whole."""
+    counts = {split: vars(numbers) for split, numbers in count(table).items()}
+    write_json(path.with_name("counts.json"), {"splits": counts, "junk": junk})
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -116,23 +203,11 @@ def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
     Raises:
         UserError: unreadable, a column missing, an empty or wrong value, or no row of `split`.
     """
-    try:
-        table = pd.read_csv(path, dtype={"image": str, "split": str, "sha256": str})
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a CSV file ({error})") from None
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing")
-    for column in COLUMNS:
-        rows = table.index[table[column].isna()]
-        if len(rows):
-            raise UserError(f"{path}: row {rows[0] + 2}: {column} is empty")
+    table = read_table(path)
+    require_columns(table, path, COLUMNS)
     for column in ("pid", "camid"):
         if not pd.api.types.is_integer_dtype(table[column]):
             raise UserError(f"{path}: {column} must hold whole numbers")
-    if unknown := sorted(set(table["split"]) - set(SPLITS)):
-        raise UserError(f"{path}: split {unknown[0]!r} is none of {', '.join(SPLITS)}")
     if split is not None:
         table = table[table["split"] == split].reset_index(drop=True)
         if table.empty:
@@ -140,6 +215,27 @@ def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
     return table
 
 
-def _few(items: Sequence[object], most: int = 10) -> str:
-    shown = ", ".join(str(item) for item in items[:most])
-    return shown + (f" and {len(items) - most} more" if len(items) > most else "")
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file as it is; names stay text.
+
+    Raises:
+        UserError: missing, not a CSV file, or empty.
+    """
+    try:
+        return pd.read_csv(path, dtype={"image": str, "split": str, "sha256": str})
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a CSV file ({' '.join(str(error).split())})") from None
+
+
+def require_columns(table: pd.DataFrame, path: Path, columns: Sequence[str]) -> None:
+    """Raise UserError unless a table has these columns, every value filled, and known splits."""
+    if missing := [column for column in columns if column not in table]:
+        raise UserError(f"{path}: column {', '.join(missing)} is missing")
+    for column in columns:
+        rows = table.index[table[column].isna()]
+        if len(rows):
+            raise UserError(f"{path}: row {rows[0] + 2}: {column} is empty")
+    if unknown := sorted(set(table["split"]) - set(SPLITS)):
+        raise UserError(f"{path}: split {unknown[0]!r} is none of {', '.join(SPLITS)}")

@@ -4,20 +4,21 @@ import re
 from pathlib import Path
 
 from pgfl.datasets.folders import read_folders
-from pgfl.datasets.manifest import Counts, Entry
+from pgfl.datasets.manifest import Counts, Listing, Published
 
 NAME = re.compile(r"(?P<pid>-1|\d{4})_c(?P<camid>[1-6])s\d_\d{6}_\d{2}\.jpg")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-JUNK = -1
 
-COUNTS = {
-    "train": Counts(751, 12_936),
-    "query": Counts(750, 3_368),
-    # The published 19,732 are these, distractors (id 0) among them, and 3,819 junk images.
-    "gallery": Counts(751, 15_913),
-}
+PUBLISHED = Published(
+    {
+        "train": Counts(751, 12_936, 6),
+        "query": Counts(750, 3_368, 6),
+        # The published 19,732 are these, distractors (id 0) among them, and 3,819 junk images.
+        "gallery": Counts(751, 15_913, 6),
+    }
+)
 
 
-def entries(images: Path) -> list[Entry]:
-    """All images but junk (id -1), which no protocol ranks; distractors (id 0) stay."""
-    return [entry for entry in read_folders(images, FOLDERS, NAME) if entry.pid != JUNK]
+def read(images: Path) -> Listing:
+    """All images: people, distractors (id 0), which stay, and junk (id -1), which does not."""
+    return read_folders(images, FOLDERS, NAME)

@@ -4,20 +4,23 @@ from pathlib import Path
 
 from pgfl.datasets import dukemtmc_reid
 from pgfl.datasets.folders import find_folder
-from pgfl.datasets.manifest import Counts, Entry
+from pgfl.datasets.manifest import Counts, Listing, Published
 from pgfl.errors import UserError
 from pgfl.files import link_or_copy, whole_folder
 
-COUNTS = {
-    "train": Counts(702, 15_618),
-    "query": Counts(519, 2_210),
-    "gallery": Counts(1_110, 17_661),
-}
+PUBLISHED = Published(
+    {
+        "train": Counts(702, 15_618, 8),
+        "query": Counts(519, 2_210, 8),
+        "gallery": Counts(1_110, 17_661, 8),
+    },
+    names_sha256="343664b78136a8d36ca5636b5c3a8b21d4a752b7c6eea5615ff0508804a3cbe3",
+)
 
 
-def entries(images: Path) -> list[Entry]:
+def read(images: Path) -> Listing:
     """All images, from the folder that `assemble` makes in DukeMTMC-reID's own layout."""
-    return dukemtmc_reid.entries(images)
+    return dukemtmc_reid.read(images)
 
 
 def read_lists(folder: Path) -> dict[str, list[str]]:

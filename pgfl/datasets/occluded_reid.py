@@ -4,14 +4,16 @@ import re
 from pathlib import Path
 
 from pgfl.datasets.folders import read_folders
-from pgfl.datasets.manifest import Counts, Entry
+from pgfl.datasets.manifest import Counts, Listing, Published
 
 NAME = re.compile(r"(?P<pid>\d{3})/(?P=pid)_\d{2}\.tif")
 FOLDERS = {"query": "occluded_body_images", "gallery": "whole_body_images"}
 
-COUNTS = {"query": Counts(200, 1_000), "gallery": Counts(200, 1_000)}
+PUBLISHED = Published(
+    {"query": Counts(200, 1_000, 1), "gallery": Counts(200, 1_000, 1)},
+)
 
 
-def entries(images: Path) -> list[Entry]:
+def read(images: Path) -> Listing:
     """Occluded images ask, whole images answer."""
     return read_folders(images, FOLDERS, NAME)

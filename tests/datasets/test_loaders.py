@@ -13,11 +13,12 @@ from pgfl.datasets import (
 from pgfl.errors import UserError
 
 
-def rows(entries):
-    return [(entry.split, entry.pid, entry.camid) for entry in entries]
+def rows(listing):
+    assert listing.problems == []
+    return [(entry.split, entry.pid, entry.camid) for entry in listing.entries]
 
 
-def test_market_drops_junk_and_keeps_distractors(lay_out):
+def test_market_lists_junk_and_distractors(lay_out):
     images = lay_out(
         "Market-1501-v15.09.15/Thumbs.db",
         "Market-1501-v15.09.15/readme.txt",
@@ -29,14 +30,15 @@ def test_market_drops_junk_and_keeps_distractors(lay_out):
         "Market-1501-v15.09.15/bounding_box_test/-1_c1s1_000401_03.jpg",
         "__MACOSX/Market-1501-v15.09.15/query/x",
     )
-    entries = market1501.entries(images)
-    assert rows(entries) == [
+    listing = market1501.read(images)
+    assert rows(listing) == [
         ("train", 2, 1),
         ("query", 1, 2),
+        ("gallery", -1, 1),
         ("gallery", 0, 1),
         ("gallery", 1, 6),
     ]
-    assert entries[0].image == (
+    assert listing.entries[0].image == (
         "images/Market-1501-v15.09.15/bounding_box_train/0002_c1s1_000451_03.jpg"
     )
 
@@ -48,7 +50,7 @@ def test_duke_names(lay_out):
         "DukeMTMC-reID/query/0007_c8_f0000001.jpg",
         "DukeMTMC-reID/bounding_box_test/0007_c1_f0000002.jpg",
     )
-    assert rows(dukemtmc_reid.entries(images)) == [
+    assert rows(dukemtmc_reid.read(images)) == [
         ("train", 5, 2),
         ("query", 7, 8),
         ("gallery", 7, 1),
@@ -62,17 +64,18 @@ def test_a_file_that_does_not_belong_is_named(lay_out, stray):
     images = lay_out(
         f"m/bounding_box_train/{stray}", "m/query/Thumbs.db", "m/bounding_box_test/Thumbs.db"
     )
-    with pytest.raises(UserError, match=f"bounding_box_train/{stray}") as caught:
-        market1501.entries(images)
-    assert "\n" not in str(caught.value)
+    listing = market1501.read(images)
+    assert listing.entries == []
+    (problem,) = listing.problems
+    assert problem.startswith(f"images/m/bounding_box_train/{stray}: the name does not match")
 
 
 def test_a_folder_that_is_missing_or_there_twice_is_named(lay_out):
     images = lay_out("m/bounding_box_train/Thumbs.db", "m/query/a", "n/query/a")
     with pytest.raises(UserError, match="2 folders named 'query'"):
-        market1501.entries(images)
+        market1501.read(images)
     with pytest.raises(UserError, match="0 folders named 'whole_body_images'"):
-        partial_reid.entries(lay_out("partial_body_images/001_001.jpg"))
+        partial_reid.read(lay_out("partial_body_images/001_001.jpg"))
 
 
 def test_occluded_reid_is_tiff_in_a_folder_a_person_without_cameras(lay_out):
@@ -80,9 +83,9 @@ def test_occluded_reid_is_tiff_in_a_folder_a_person_without_cameras(lay_out):
         "Occluded_REID/occluded_body_images/001/001_01.tif",
         "Occluded_REID/whole_body_images/001/001_05.tif",
     )
-    assert rows(occluded_reid.entries(images)) == [("query", 1, 0), ("gallery", 1, 1)]
-    with pytest.raises(UserError, match=r"002_01\.tif"):
-        occluded_reid.entries(lay_out("Occluded_REID/whole_body_images/001/002_01.tif"))
+    assert rows(occluded_reid.read(images)) == [("query", 1, 0), ("gallery", 1, 1)]
+    wrong = lay_out("Occluded_REID/whole_body_images/001/002_01.tif")
+    assert "002_01.tif: the name does not match" in occluded_reid.read(wrong).problems[0]
 
 
 def test_partial_reid_asks_with_partial_images_and_leaves_occluded_ones_out(lay_out):
@@ -93,7 +96,7 @@ def test_partial_reid_asks_with_partial_images_and_leaves_occluded_ones_out(lay_
         "Partial-REID_Dataset/partial_body_images/060_005.jpg",
         "Partial-REID_Dataset/whole_body_images/060_001.jpg",
     )
-    assert rows(partial_reid.entries(images)) == [("query", 60, 0), ("gallery", 60, 1)]
+    assert rows(partial_reid.read(images)) == [("query", 60, 0), ("gallery", 60, 1)]
 
 
 def test_partial_ilids_ignores_the_uncropped_probes(lay_out):
@@ -104,7 +107,7 @@ def test_partial_ilids_ignores_the_uncropped_probes(lay_out):
         "Partial_iLIDS/partial_iLIDS_Probe_nocrop/119.jpg",
         "Partial_iLIDS/Gallery/119.jpg",
     )
-    assert rows(partial_ilids.entries(images)) == [("query", 119, 0), ("gallery", 119, 1)]
+    assert rows(partial_ilids.read(images)) == [("query", 119, 0), ("gallery", 119, 1)]
 
 
 NAMES = {
@@ -136,7 +139,7 @@ def test_occluded_duke_is_laid_out_from_lists_over_all_folders(tmp_path, duke):
     )
     target = tmp_path / "occluded_duke" / "images"
     assert occluded_duke.assemble(lists, duke, target) == 4
-    assert rows(occluded_duke.entries(target)) == [
+    assert rows(occluded_duke.read(target)) == [
         ("train", 1, 1),
         ("query", 2, 1),
         ("query", 2, 2),

@@ -1,3 +1,5 @@
+import json
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -6,11 +8,15 @@ from hypothesis import strategies as st
 from pgfl.datasets.manifest import (
     Counts,
     Entry,
+    Listing,
+    Published,
     build_manifest,
     count,
     find_problems,
+    names_hash,
     read_manifest,
     unmatched_queries,
+    verify_rows,
     write_manifest,
 )
 from pgfl.errors import UserError
@@ -24,40 +30,104 @@ ENTRIES = [
 
 
 @pytest.fixture
-def folder(lay_out):
-    return lay_out("a.jpg", "b.jpg", "g.jpg", "q.jpg").parent
+def folder(lay_out_pictures):
+    return lay_out_pictures("a.jpg", "b.jpg", "g.jpg", "q.jpg").parent
+
+
+def build(folder, entries=ENTRIES, **options):
+    return build_manifest(Listing(entries), folder, **options)[0]
 
 
 def test_rows_are_sorted_by_split_and_name_whatever_the_order(folder):
-    first = build_manifest(ENTRIES, folder, None)
-    second = build_manifest(ENTRIES[::-1], folder, None)
+    first, second = build(folder), build(folder, ENTRIES[::-1])
     assert first.equals(second)
     assert list(first.image) == [f"images/{n}.jpg" for n in "abqg"]
-    assert list(first.columns) == ["image", "split", "pid", "camid", "sha256"]
+    assert list(first.columns)[:4] == ["image", "split", "pid", "camid"]
+    assert set(first.width) == {20} and set(first.height) == {40}
 
 
 def test_the_hash_column_tells_other_pixels(folder):
-    before = build_manifest(ENTRIES, folder, None)
-    (folder / "images/a.jpg").write_text("other pixels")
-    after = build_manifest(ENTRIES, folder, None)
-    assert list(before.sha256 != after.sha256) == [True, False, False, False]
+    before = build(folder)
+    (folder / "images/a.jpg").write_bytes((folder / "images/b.jpg").read_bytes())
+    assert list(before.sha256 != build(folder).sha256) == [True, False, False, False]
 
 
 def test_a_manifest_survives_writing_and_reading(folder):
-    table = build_manifest(ENTRIES, folder, None)
-    write_manifest(table, folder / "manifest.csv")
+    write_manifest(build(folder), {"gallery": 3}, folder / "manifest.csv")
     assert list(read_manifest(folder / "manifest.csv").pid) == [2, 1, 3, 3]
     assert list(read_manifest(folder / "manifest.csv", "query").image) == ["images/q.jpg"]
+    counts = json.loads((folder / "counts.json").read_text())
+    assert counts["splits"]["train"] == {"identities": 2, "images": 2, "cameras": 1}
+    assert counts["junk"] == {"gallery": 3}
+
+
+def test_junk_is_counted_and_left_out(folder):
+    junk = Entry("images/x.jpg", "gallery", -1, 1)
+    table, counts = build_manifest(Listing([*ENTRIES, junk]), folder)
+    assert counts == {"gallery": 1} and len(table) == 4
+
+
+RIGHT = {"train": Counts(2, 2, 1), "query": Counts(1, 1, 1), "gallery": Counts(1, 1, 1)}
 
 
 def test_published_counts_are_insisted_on(folder):
-    right = {"train": Counts(2, 2), "query": Counts(1, 1), "gallery": Counts(1, 1)}
-    build_manifest(ENTRIES, folder, right)
+    build(folder, published=Published(RIGHT))
+    wrong = RIGHT | {"train": Counts(2, 2, 2), "query": Counts(9, 9, 1)}
     with pytest.raises(UserError) as caught:
-        build_manifest(ENTRIES, folder, right | {"train": Counts(2, 3), "query": Counts(9, 9)})
+        build(folder, published=Published(wrong))
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
-    assert "train: found Counts(identities=2, images=2), published" in lines[0]
+    assert lines[0].endswith(
+        "train: found 2 ids, 2 images, 1 cameras, published 2 ids, 2 images, 2 cameras"
+    )
+
+
+def test_published_names_are_insisted_on(folder):
+    right = names_hash(build(folder))
+    build(folder, published=Published(RIGHT, right))
+    with pytest.raises(UserError, match="file names are not the published ones"):
+        build(folder, published=Published(RIGHT, "0" * 64))
+
+
+def test_the_names_hash_knows_splits_and_not_folders():
+    def names(*pairs):
+        return names_hash(pd.DataFrame(pairs, columns=["image", "split"]))
+
+    assert names(("x/a", "query"), ("x/b", "train")) == names(("b", "train"), ("y/z/a", "query"))
+    assert names(("a", "query")) != names(("a", "gallery"))
+
+
+def test_everything_that_is_wrong_is_listed_at_once(folder):
+    content = (folder / "images/a.jpg").read_bytes()
+    (folder / "images/a.jpg").write_bytes(content[: len(content) * 2 // 3])
+    (folder / "images/b.jpg").write_text("a text, no picture")
+    (folder / "images/g.jpg").unlink()
+    listing = Listing(ENTRIES, ["images/readme: the name does not match"])
+    with pytest.raises(UserError) as caught:
+        build_manifest(listing, folder, Published(RIGHT | {"train": Counts(3, 3, 3)}))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 5 and all(line.startswith(f"{folder}: ") for line in lines)
+    for finding in (
+        "images/readme: the name",
+        "train: found",
+        "images/a.jpg: not an image, or damaged (image file is truncated",
+        "images/b.jpg: not an image, or damaged",
+        "images/g.jpg: cannot be read (No such file",
+    ):
+        assert sum(finding in line for line in lines) == 1
+
+
+def test_verifying_names_what_has_changed_since(folder):
+    expected = build(folder)
+    verify_rows(expected, build(folder), folder)
+    (folder / "images/a.jpg").write_bytes((folder / "images/b.jpg").read_bytes())
+    with pytest.raises(UserError, match=r"images/a\.jpg: its content has changed"):
+        verify_rows(expected, build(folder), folder)
+    without = build(folder, ENTRIES[:3])
+    with pytest.raises(UserError, match=r"images/a\.jpg: is gone from train"):
+        verify_rows(expected, without, folder)
+    with pytest.raises(UserError, match=r"images/a\.jpg: is new in train"):
+        verify_rows(without, build(folder), folder)
 
 
 def table(*rows):
@@ -75,11 +145,16 @@ def test_problems_are_all_found():
     )
     problems = find_problems(rows)
     assert problems == [
-        "train: a is listed twice",
-        "ids in both train and test: 1",
-        "queries without a match in the gallery: r",
+        "a: listed twice in train",
+        "id 1 is in both train and test",
+        "r: a query without a match in the gallery",
     ]
     assert find_problems(table()) == ["no images"]
+
+
+def test_a_query_needs_a_gallery_and_a_gallery_a_query():
+    assert find_problems(table(("q", "query", 1, 1))) == ["there is a query but no gallery"]
+    assert find_problems(table(("g", "gallery", 1, 1))) == ["there is a gallery but no query"]
 
 
 def test_a_picture_may_be_query_and_gallery_at_once():
@@ -105,7 +180,7 @@ def test_unmatched_queries_agree_with_the_definition(rows):
 
 
 def test_counts_are_of_identities_and_images():
-    assert count(table(("a", "train", 1, 1), ("b", "train", 1, 2))) == {"train": Counts(1, 2)}
+    assert count(table(("a", "train", 1, 1), ("b", "train", 1, 2))) == {"train": Counts(1, 2, 2)}
 
 
 @pytest.mark.parametrize(

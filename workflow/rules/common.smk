@@ -33,8 +33,8 @@ os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.enviro
 
 
 wildcard_constraints:
-    dataset="|".join(SOURCES),
-    train="|".join(sorted(set(TRAIN_SET.values()))),
+    dataset="|".join(sorted(settings.test_sets)),
+    train="|".join(sorted(settings.train_sets)),
     split="train|query|gallery",
     variant="|".join(settings.variants),
     seed=r"\d+",

@@ -107,15 +107,46 @@ rule manifest:
     input:
         f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
-        f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        counts=f"data/{EXPERIMENT}/{{dataset}}/counts.json",
+    wildcard_constraints:
+        dataset=any_of(TRAIN_SET),
     params:
-        # The published counts hold for the published archives only.
-        counts=lambda w: "--no-check-counts" if settings.is_synthetic(w.dataset) else "",
+        # The published numbers hold for the published archives only.
+        published=lambda w: "--no-check-published" if settings.is_synthetic(w.dataset) else "",
         code=lambda w: code_hash("pgfl.datasets.manifest", f"pgfl.datasets.{w.dataset}"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     message:
         "Listing and checking {wildcards.dataset}"
     shell:
-        "python -m pgfl manifest {wildcards.dataset} --images {input:q} --out {output:q}"
-        " {params.counts} 2>&1 | tee {log:q}"
+        "python -m pgfl manifest {wildcards.dataset} --images {input:q} --out {output.manifest:q}"
+        " {params.published} 2>&1 | tee {log:q}"
+
+
+def own_images(wildcards):
+    """The folder that the image names of a user's own table start from."""
+    own = settings.datasets[wildcards.dataset]
+    return own.images or os.path.dirname(own.table) or "."
+
+
+rule take_own_dataset:
+    input:
+        lambda w: settings.datasets[w.dataset].table,
+    output:
+        images=directory(f"data/{EXPERIMENT}/{{dataset}}/images"),
+        manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        counts=f"data/{EXPERIMENT}/{{dataset}}/counts.json",
+    wildcard_constraints:
+        dataset=any_of(settings.datasets),
+    params:
+        images=own_images,
+        folder=lambda w, output: os.path.dirname(output.manifest),
+        code=code_hash("pgfl.datasets.custom"),
+    log:
+        f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
+    message:
+        "Taking your data set {wildcards.dataset}"
+    shell:
+        "python -m pgfl take {input:q} --images {params.images:q} --out {params.folder:q}"
+        " 2>&1 | tee {log:q}"

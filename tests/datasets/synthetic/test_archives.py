@@ -44,7 +44,7 @@ def drawn(tmp_path_factory):
 
 def manifest(drawn, module):
     folder = drawn / module.__name__.rpartition(".")[2]
-    return build_manifest(module.entries(folder / "images"), folder, None)
+    return build_manifest(module.read(folder / "images"), folder)[0]
 
 
 def test_equal_settings_give_equal_bytes_and_another_seed_others(tmp_path, drawn):

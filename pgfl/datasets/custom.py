@@ -1,0 +1,93 @@
+"""A user's own data set: a CSV table and the images that it names."""
+
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from pgfl.datasets.manifest import (
+    COLUMNS,
+    Entry,
+    Listing,
+    build_manifest,
+    read_table,
+    require_columns,
+    write_manifest,
+)
+from pgfl.errors import UserError
+from pgfl.files import link_or_copy, whole_folder
+
+REQUIRED = ("image", "split", "pid")
+DEFAULT_CAMID = {"train": 0, "query": 0, "gallery": 1}
+"""Where the table has no cameras: no match of a query is ever filtered out."""
+
+
+def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
+    """Lay out a user's images below `target` and write the manifest there.
+
+    Images are hard-linked where possible. Identities and cameras may be any text; what is not a
+    whole number is numbered in sorted order; the user's own word for a person stays in the
+    column `label`.
+
+    Args:
+        table_path: a CSV with the columns image, split (train, query, gallery), pid and,
+            optionally, camid.
+        source: the folder that the image names start from.
+        target: the data set's folder, replaced whole or left alone.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: every finding, one a line.
+    """
+    table = read_table(table_path)
+    require_columns(table, table_path, REQUIRED)
+    if "camid" in table:
+        require_columns(table, table_path, ("camid",))
+    problems = [
+        f"{table_path}: row {row + 2}: {problem}"
+        for row, image in enumerate(table["image"])
+        if (problem := _wrong_name(source, image))
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
+    pids = _numbered(table["pid"])
+    camids = _numbered(table["camid"]) if "camid" in table else table["split"].map(DEFAULT_CAMID)
+    numbered = table.assign(image="images/" + table["image"], pid=pids, camid=camids)
+    with whole_folder(target) as folder:
+        for image in dict.fromkeys(table["image"]):
+            copy = folder / "images" / image
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(source / image, copy)
+        manifest, junk = build_manifest(listed(numbered), folder, about=table_path)
+        if not pids.equals(table["pid"]):
+            words = dict(zip(pids, table["pid"], strict=True))
+            manifest["label"] = manifest["pid"].map(words)
+        write_manifest(manifest, junk, folder / "manifest.csv")
+    return manifest
+
+
+def listed(manifest: pd.DataFrame) -> Listing:
+    """The listing of a data set whose only source is its own table."""
+    rows = zip(*(manifest[column] for column in COLUMNS), strict=True)
+    return Listing(
+        [Entry(image, split, int(pid), int(camid)) for image, split, pid, camid in rows]
+    )
+
+
+def _wrong_name(source: Path, image: str) -> str:
+    path = PurePosixPath(image)
+    if path.is_absolute() or ".." in path.parts:
+        return f"image {image!r} must be a path below {source}"
+    if not (source / path).is_file():
+        return f"image {source / path} does not exist"
+    return ""
+
+
+def _numbered(column: pd.Series) -> pd.Series:
+    """The column as whole numbers: as they are, or each distinct text's place in sorted order."""
+    # A person called -1 is somebody here, not junk.
+    if pd.api.types.is_integer_dtype(column) and column.min() >= 0:
+        return column
+    values = sorted(column.astype(str).unique())
+    return column.astype(str).map({value: number for number, value in enumerate(values)})

@@ -1,0 +1,59 @@
+"""Reading every image once: does it decode, how large is it, what are its bytes?"""
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from pgfl.progress import progress
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """An image that decodes."""
+
+    width: int
+    height: int
+    sha256: str
+    """The first 16 digits, of the file's bytes."""
+
+
+def inspect_images(folder: Path, images: Sequence[str]) -> list[Inspected | str]:
+    """Inspect images in parallel, with a line of progress.
+
+    Args:
+        folder: where the names start from.
+        images: paths below it.
+
+    Returns:
+        For each image what was found, or one line that says what is wrong with it.
+    """
+    cv2.setNumThreads(1)
+    # Decoding leaves Python's lock, so threads are enough to keep all cores busy.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda name: _inspect(folder, name), images)
+        return list(progress(results, "checking images", total=len(images)))
+
+
+def _inspect(folder: Path, name: str) -> Inspected | str:
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        return f"{name}: cannot be read ({error.strerror})"
+    try:
+        # Pillow refuses a truncated file; OpenCV, which the stages read with, would fill it grey.
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+            width, height = picture.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"{name}: not an image, or damaged ({error})"
+    if cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is None:
+        return f"{name}: OpenCV cannot decode it"
+    return Inspected(width, height, hashlib.sha256(data).hexdigest()[:16])

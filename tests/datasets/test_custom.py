@@ -1,0 +1,116 @@
+import pandas as pd
+import pytest
+
+from pgfl.datasets.custom import take
+from pgfl.datasets.manifest import read_manifest
+from pgfl.errors import UserError
+
+
+@pytest.fixture
+def mine(tmp_path, lay_out_pictures):
+    """Writes a table beside a folder of pictures; returns both."""
+    names = ("anna/1.jpg", "anna/2.jpg", "bob/1.jpg", "bob/2.jpg", "eve/1.jpg")
+    images = lay_out_pictures(*names)
+
+    def write(text):
+        table = tmp_path / "mine.csv"
+        table.write_text(text)
+        return table, images
+
+    return write
+
+
+WITH_WORDS = """image,split,pid,camid
+eve/1.jpg,train,eve,door
+anna/1.jpg,query,anna,door
+anna/2.jpg,gallery,anna,hall
+bob/1.jpg,query,bob,hall
+bob/2.jpg,gallery,bob,door
+"""
+
+
+def test_words_become_numbers_and_are_kept(tmp_path, mine):
+    take(*mine(WITH_WORDS), tmp_path / "out")
+    manifest = read_manifest(tmp_path / "out" / "manifest.csv")
+    assert dict(zip(manifest.label, manifest.pid, strict=True)) == {"anna": 0, "bob": 1, "eve": 2}
+    assert manifest.set_index("image").camid["images/bob/1.jpg"] == 1
+    assert all((tmp_path / "out" / image).is_file() for image in manifest.image)
+
+
+def test_numbers_stay_as_they_are(tmp_path, mine):
+    text = "image,split,pid,camid\nanna/1.jpg,query,70,3\nanna/2.jpg,gallery,70,5\n"
+    manifest = take(*mine(text), tmp_path / "out")
+    assert list(manifest.pid) == [70, 70] and list(manifest.camid) == [3, 5]
+    assert "label" not in manifest
+
+
+def test_without_cameras_no_match_is_filtered(tmp_path, mine):
+    text = "image,split,pid\nanna/1.jpg,query,1\nanna/2.jpg,gallery,1\nbob/1.jpg,train,2\n"
+    manifest = take(*mine(text), tmp_path / "out")
+    assert dict(zip(manifest.split, manifest.camid, strict=True)) == {
+        "train": 0,
+        "query": 0,
+        "gallery": 1,
+    }
+
+
+def test_a_pid_of_minus_one_is_a_person_here(tmp_path, mine):
+    text = "image,split,pid\nanna/1.jpg,query,-1\nanna/2.jpg,gallery,-1\n"
+    assert len(take(*mine(text), tmp_path / "out")) == 2
+
+
+def test_one_picture_may_be_query_and_gallery(tmp_path, mine):
+    text = (
+        "image,split,pid,camid\nanna/1.jpg,query,1,1\n"
+        "anna/1.jpg,gallery,1,1\nanna/2.jpg,gallery,1,2\n"
+    )
+    assert len(take(*mine(text), tmp_path / "out")) == 3
+
+
+def test_training_only_and_testing_only_sets_are_fine(tmp_path, mine):
+    manifest = take(*mine("image,split,pid\nanna/1.jpg,train,1\n"), tmp_path / "out")
+    assert set(manifest.split) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ("image,split\nanna/1.jpg,train\n", ["column pid is missing"]),
+        ("image,split,pid\nanna/1.jpg,train,\n", ["row 2: pid is empty"]),
+        ("image,split,pid,camid\nanna/1.jpg,train,1,\n", ["row 2: camid is empty"]),
+        ("image,split,pid\nanna/1.jpg,test,1\n", ["split 'test' is none of"]),
+        (
+            "image,split,pid\n../x.jpg,train,1\n/etc/x.jpg,train,1\nno.jpg,train,1\n",
+            [
+                "row 2: image '../x.jpg' must be",
+                "row 3: image '/etc",
+                "row 4: image .*no.jpg does",
+            ],
+        ),
+        (
+            "image,split,pid\nanna/1.jpg,train,1\nanna/1.jpg,train,1\nbob/1.jpg,query,1\n",
+            ["listed twice", "id 1 is in both", "there is a query but no gallery"],
+        ),
+        ("image,split,pid\n", ["no images"]),
+    ],
+)
+def test_what_is_wrong_is_said_at_once_and_nothing_is_written(tmp_path, mine, text, messages):
+    table, images = mine(text)
+    with pytest.raises(UserError) as caught:
+        take(table, images, tmp_path / "out")
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{table}: ") for line in lines)
+    for message in messages:
+        assert any(pd.Series(lines).str.contains(message)), (message, lines)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_image_leaves_the_old_data_set_alone(tmp_path, mine):
+    table, images = mine(WITH_WORDS)
+    take(table, images, tmp_path / "out")
+    before = (tmp_path / "out" / "manifest.csv").read_bytes()
+    (images / "eve/1.jpg").unlink()
+    (images / "eve/1.jpg").write_text("no picture")
+    with pytest.raises(UserError, match=r"eve/1\.jpg: not an image"):
+        take(table, images, tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.csv").read_bytes() == before

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from pgfl.models.foreground_branch import attend, foreground_attention
+
+
+def naive(features, query, similarity, temperature):
+    """Eq. 2 and Eq. 3 over positions; returns the attention and the attended feature."""
+    images, channels, height, width = features.shape
+    attention = np.zeros((images, height, width))
+    attended = np.zeros((images, channels))
+    for n in range(images):
+        for y, x in np.ndindex(height, width):
+            score = float(features[n, :, y, x] @ query[n])
+            if similarity == "cosine":
+                lengths = np.linalg.norm(features[n, :, y, x]) * np.linalg.norm(query[n])
+                score /= lengths * temperature
+            attention[n, y, x] = np.exp(score)
+        attention[n] /= attention[n].sum()
+        for y, x in np.ndindex(height, width):
+            attended[n] += attention[n, y, x] * features[n, :, y, x]
+    return attention, attended
+
+
+@pytest.mark.parametrize(
+    ("similarity", "temperature"), [("cosine", 0.1), ("cosine", 1), ("dot", 1)]
+)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 4, 3, 5), (3, 16, 6, 2)])
+def test_is_equations_2_and_3(shape, similarity, temperature):
+    torch.manual_seed(shape[1])
+    features, query = torch.randn(shape), torch.randn(shape[:2])
+    arrays = features.double().numpy(), query.double().numpy()
+    expected_attention, expected = naive(*arrays, similarity, temperature)
+    attention = foreground_attention(features, query, similarity, temperature)
+    assert attention.dtype == torch.float32
+    np.testing.assert_allclose(attention.numpy(), expected_attention, rtol=1e-4, atol=1e-7)
+    found = attend(features, attention)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "uniform"])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+def test_attention_sums_to_one(similarity, scale):
+    torch.manual_seed(0)
+    features = scale * torch.randn(2, 8, 4, 3)
+    attention = foreground_attention(features, scale * torch.randn(2, 8), similarity)
+    torch.testing.assert_close(attention.sum(dim=(1, 2)), torch.ones(2))
+
+
+def test_uniform_attention_is_the_mean():
+    torch.manual_seed(0)
+    features = torch.randn(2, 8, 4, 3)
+    attention = foreground_attention(features, torch.randn(2, 8), "uniform")
+    torch.testing.assert_close(attention, torch.full((2, 4, 3), 1 / 12))
+    torch.testing.assert_close(attend(features, attention), features.mean(dim=(2, 3)))
+
+
+def test_cosine_attention_looks_at_the_position_like_the_query():
+    features = torch.randn(1, 32, 4, 3)
+    attention = foreground_attention(features, 0.01 * features[:, :, 2, 1])
+    assert attention[0, 2, 1] == attention.max() and attention.max() > 0.5
+
+
+def test_nothing_is_rounded_by_autocast():
+    torch.manual_seed(0)
+    features, query = torch.randn(2, 8, 4, 3), torch.randn(2, 8)
+    expected = foreground_attention(features, query)
+    with torch.autocast("cpu", torch.bfloat16):
+        attention = foreground_attention(features, query)
+        attended = attend(features, attention)
+    assert torch.equal(attention, expected) and torch.equal(attended, attend(features, expected))

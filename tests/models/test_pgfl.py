@@ -1,0 +1,141 @@
+import pytest
+import torch
+
+from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
+from pgfl.losses.consistency import consistency_loss
+from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
+from pgfl.models.part_pooling import pool_parts, resize_heatmaps
+from pgfl.models.pgfl import PGFL, Student, normalize
+from pgfl.recipe import LossSettings
+
+BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
+ALL = {"global", "part", "fused", "foreground", "enhanced"}
+
+
+def build(small, **loss):
+    torch.manual_seed(0)
+    return PGFL(small, LossSettings(**loss), identities=5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "features"),
+    [
+        (BASELINE, {"global"}),
+        ({}, ALL),
+        (BASELINE | {"reid_on": ("global", "part")}, {"global", "part", "fused"}),
+        (BASELINE | {"reid_on": ("global", "fused")}, {"global", "part", "fused"}),
+        (BASELINE | {"lambda_mcl": 0.25}, {"global", "part", "fused"}),
+        (BASELINE | {"lambda_cl": 0.25}, {"global", "foreground", "enhanced"}),
+        (BASELINE | {"reid_on": ("global", "enhanced")}, {"global", "foreground", "enhanced"}),
+        (BASELINE | {"reid_on": ("global", "foreground", "part")}, ALL),
+    ],
+)
+def test_a_recipe_gets_the_features_it_needs(small, images, heatmaps, loss, features):
+    model = build(small, **loss)
+    found, logits = model(images, None if loss == BASELINE else heatmaps)
+    assert found.keys() == features
+    assert logits.keys() == set(LossSettings(**loss).reid_on)
+    assert all(value.shape == (4, 512) for value in found.values())
+    assert all(value.dtype == torch.float32 for value in found.values())
+    assert all(value.shape == (4, 5) for value in logits.values())
+
+
+def test_a_baseline_has_no_pose_branch(small):
+    model = build(small, **BASELINE)
+    assert model.part_branch is None and not model.uses_foreground
+    assert not LossSettings(**BASELINE).uses_heatmaps
+
+
+def test_a_recipe_with_branches_needs_heatmaps(small, images):
+    with pytest.raises(AssertionError, match="needs heatmaps"):
+        build(small)(images, None)
+
+
+def test_features_are_sums_of_each_other(small, images, heatmaps):
+    model = build(small)
+    features, _ = model(images, heatmaps)
+    assert torch.equal(features["fused"], features["global"] + features["part"])
+    assert torch.equal(features["enhanced"], features["foreground"] + features["global"])
+
+
+def test_features_follow_from_the_feature_map(small, images, heatmaps):
+    model = build(small).eval()
+    with torch.no_grad():
+        features, logits = model(images, heatmaps)
+        feature_map = model.student.feature_map(images)
+        parts = pool_parts(feature_map, resize_heatmaps(heatmaps, (4, 2)))
+        query, flat = parts.mean(dim=1), feature_map.flatten(2)
+        cosine = torch.cosine_similarity(flat, query[:, :, None], dim=1)
+        attention = (cosine / small.attention_temperature).softmax(dim=1)
+        foreground = (flat * attention[:, None]).sum(dim=2)
+    torch.testing.assert_close(features["global"], feature_map.mean(dim=(2, 3)))
+    torch.testing.assert_close(features["part"], model.part_branch(parts))
+    torch.testing.assert_close(features["foreground"], foreground, rtol=1e-4, atol=1e-5)
+    for name, value in logits.items():
+        torch.testing.assert_close(value, model.necks[name](features[name]))
+
+
+def test_the_global_neck_shares_the_students_normalisation(small, images, heatmaps):
+    model = build(small)
+    assert model.necks["global"].norm is model.student.norm
+    assert model.necks["fused"].norm is not model.student.norm
+    before = model.student.norm.running_mean.clone()
+    model(images, heatmaps)
+    assert not torch.equal(model.student.norm.running_mean, before)
+    names = [name for name, _ in model.named_parameters()]
+    assert "student.norm.weight" in names and "necks.global.norm.weight" not in names
+
+
+def test_the_student_is_the_global_feature(small, images, heatmaps):
+    model = build(small).eval()
+    model.student.norm.running_mean.fill_(0.5)
+    with torch.inference_mode():
+        features, _ = model(images, heatmaps)
+        before = model.student(images, after_norm=False)
+        after = model.student(images)
+    assert torch.equal(before, features["global"])
+    torch.testing.assert_close(after, (before - 0.5) / (1 + model.student.norm.eps) ** 0.5)
+
+
+def test_the_consistency_loss_leaves_its_teacher_alone(small, images, heatmaps):
+    gradients = []
+    for teach in (False, True):
+        model = build(small)
+        features, _ = model(images, heatmaps)
+        teacher = features["enhanced"]
+        if teach:  # the same numbers as a constant
+            teacher = teacher.clone().detach()
+        consistency_loss(features["global"], teacher).backward()
+        gradients.append(model.student.backbone.conv1.weight.grad)
+    assert torch.equal(*gradients) and gradients[0].abs().sum() > 0
+
+
+def test_the_contrastive_loss_trains_the_student_and_not_the_branch(small, images, heatmaps):
+    model = build(small)
+    features, _ = model(images, heatmaps)
+    multi_part_contrastive_loss(features["global"], features["part"]).backward()
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.part_branch.parameters())
+
+
+def test_the_fused_feature_trains_both_branches_alike(small, images, heatmaps):
+    # Eq. 8 and 9: the gradients of f_G and f_P are the same.
+    features, _ = build(small)(images, heatmaps)
+    features["global"].retain_grad()
+    features["part"].retain_grad()
+    features["fused"].square().sum().backward()
+    assert torch.equal(features["global"].grad, features["part"].grad)
+
+
+def test_pixels_are_normalised_as_imagenets():
+    images = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
+    found = normalize(images)
+    assert found.shape == (1, 3, 1, 1) and found.dtype == torch.float32
+    for channel, value in enumerate((0, 128, 255)):
+        expected = (value - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]
+        assert found[0, channel, 0, 0].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_student_alone_has_no_pose(small):
+    keys = Student(small).state_dict().keys()
+    assert all(key.startswith(("backbone.", "norm.")) for key in keys)

@@ -1,0 +1,53 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pgfl.models.pgfl import Student
+from pgfl.models.student_file import save_student
+from pgfl.recipe import ModelSettings
+
+SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    """Tiny tensors are slower on several threads, the more so when other processes run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def student():
+    """An untrained student in evaluation mode, and its settings."""
+    torch.manual_seed(0)
+    model = Student(SETTINGS).eval().to(memory_format=torch.channels_last)
+    model.norm.running_mean.fill_(0.5)
+    return model, SETTINGS
+
+
+@pytest.fixture(scope="session")
+def model_file(student, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_student(*student, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A manifest: three queries with a match, one without, and a gallery of eight."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    rows = [("query", pid, 0) for pid in (1, 2, 3, 4)]
+    rows += [("gallery", pid, camera) for pid in (1, 2, 3) for camera in (0, 1)]
+    rows += [("gallery", 4, 0), ("gallery", 7, 1)]
+    table = pd.DataFrame(rows, columns=["split", "pid", "camid"])
+    table.insert(0, "image", [f"{index:02}.png" for index in range(len(rows))])
+    for name in table["image"]:
+        pixels = rng.integers(0, 256, (40, 20, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / name), pixels)
+    table.to_csv(folder / "manifest.csv", index=False)
+    return folder / "manifest.csv"

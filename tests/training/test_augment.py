@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgfl.pose.keypoints import PARTS
+from pgfl.recipe import AugmentSettings
+from pgfl.training.augment import ERASED_AREA, Sample, augment, erase, flip, shift
+
+CELL = 4
+"""Pixels of the picture in a cell of the maps."""
+ROWS, COLUMNS = 16, 8
+NOTHING = {"flip": 0, "pad": 0, "erase": 0}
+WHERE = st.tuples(st.integers(0, ROWS - 1), st.integers(0, COLUMNS - 1))
+PART = st.integers(0, 7)
+
+
+def marked(cell, part):
+    """A black picture with one white cell, which the map of one part points at."""
+    row, column = cell
+    image = np.zeros((ROWS * CELL, COLUMNS * CELL, 3), np.uint8)
+    image[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = 255
+    maps = np.full((8, ROWS, COLUMNS), 1 / (ROWS * COLUMNS), np.float32)
+    maps[part] = 0
+    maps[part, row, column] = 1
+    return Sample(image, maps)
+
+
+def white_cells(image):
+    """The share of each cell that is white."""
+    return (image[..., 0] == 255).reshape(ROWS, CELL, COLUMNS, CELL).mean(axis=(1, 3))
+
+
+def noise(seed=0):
+    rng = np.random.default_rng(seed)
+    maps = rng.random((8, ROWS, COLUMNS), dtype=np.float32)
+    image = rng.integers(0, 256, (ROWS * CELL, COLUMNS * CELL, 3), dtype=np.uint8)
+    return Sample(image, maps / maps.sum(axis=(1, 2), keepdims=True))
+
+
+@given(WHERE, PART)
+def test_a_flip_moves_block_and_peak_together_and_swaps_the_sides(cell, part):
+    flipped = flip(marked(cell, part))
+    name = PARTS[part].replace("left", "?").replace("right", "left").replace("?", "right")
+    peak = flipped.heatmaps[PARTS.index(name)]
+    assert np.array_equal(white_cells(flipped.image), peak)
+    assert peak[cell[0], COLUMNS - 1 - cell[1]] == 1
+
+
+def test_flipping_twice_changes_nothing():
+    sample = noise()
+    again = flip(flip(sample))
+    assert np.array_equal(again.image, sample.image)
+    assert np.array_equal(again.heatmaps, sample.heatmaps)
+    assert not np.array_equal(flip(sample).image, sample.image)
+
+
+@given(WHERE, PART, st.integers(-20, 20), st.integers(-10, 10))
+def test_a_shift_by_whole_cells_moves_block_and_peak_together(cell, part, down, right):
+    moved = shift(marked(cell, part), down * CELL, right * CELL)
+    row, column = cell[0] + down, cell[1] + right
+    if 0 <= row < ROWS and 0 <= column < COLUMNS:
+        expected = np.zeros((ROWS, COLUMNS))
+        expected[row, column] = 1
+        assert np.array_equal(white_cells(moved.image), expected)
+        assert np.array_equal(moved.heatmaps[part], expected)
+    else:  # the part left the picture: black, and a map that points nowhere
+        assert not moved.image.any()
+        np.testing.assert_allclose(moved.heatmaps[part], 1 / (ROWS * COLUMNS))
+
+
+@given(WHERE, PART, st.integers(-10, 10), st.integers(-10, 10))
+def test_a_shift_between_cells_spreads_the_peak_as_the_block(cell, part, dy, dx):
+    moved = shift(marked(cell, part), dy, dx)
+    share = white_cells(moved.image)
+    if share.any():
+        # What is left of the block, brought back to a sum of one.
+        np.testing.assert_allclose(moved.heatmaps[part], share / share.sum(), atol=1e-6)
+
+
+@given(st.integers(-70, 70), st.integers(-40, 40), st.integers(0, 9))
+def test_shifted_maps_sum_to_one(dy, dx, seed):
+    maps = shift(noise(seed), dy, dx).heatmaps
+    assert maps.dtype == np.float32 and maps.min() >= 0
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-5)
+
+
+def test_what_enters_is_black():
+    sample = Sample(np.full((8, 8, 3), 200, np.uint8), None)
+    moved = shift(sample, 3, -2).image
+    expected = np.zeros((8, 8, 3), np.uint8)
+    expected[3:, :6] = 200
+    assert np.array_equal(moved, expected)
+
+
+def test_no_shift_changes_nothing():
+    sample = noise()
+    still = shift(sample, 0, 0)
+    assert np.array_equal(still.image, sample.image)
+    np.testing.assert_allclose(still.heatmaps, sample.heatmaps, rtol=1e-6)
+
+
+@given(st.integers(0, 2**32))
+def test_erasing_paints_one_rectangle_in_the_mean_colour_and_leaves_the_maps(seed):
+    sample = marked((0, 0), 0)
+    before = sample.image.copy()
+    erased = erase(sample, np.random.default_rng(seed))
+    assert erased.heatmaps is sample.heatmaps and np.array_equal(sample.image, before)
+    changed = (erased.image != before).any(axis=2)
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    assert changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+    assert (erased.image[changed] == (124, 116, 104)).all()
+    low, high = ERASED_AREA
+    assert 0.8 * low <= changed.mean() <= 1.2 * high
+
+
+@pytest.mark.parametrize("change", [flip, lambda s: shift(s, 3, 5)])
+def test_images_without_maps_are_changed_alike(change):
+    sample = noise()
+    alone = change(Sample(sample.image, None))
+    assert alone.heatmaps is None and np.array_equal(alone.image, change(sample).image)
+
+
+def test_everything_can_be_turned_off():
+    sample = noise()
+    result = augment(sample, AugmentSettings(**NOTHING), np.random.default_rng(0))
+    assert np.array_equal(result.image, sample.image)
+    assert np.array_equal(result.heatmaps, sample.heatmaps)
+
+
+def test_probabilities_of_one_always_act():
+    sample = noise()
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        flipped = augment(sample, AugmentSettings(**NOTHING | {"flip": 1}), rng)
+        assert np.array_equal(flipped.image, flip(sample).image)
+        erased = augment(sample, AugmentSettings(**NOTHING | {"erase": 1}), rng)
+        assert not np.array_equal(erased.image, sample.image)
+
+
+def test_crops_reach_the_padding_and_no_farther():
+    sample = marked((8, 4), 0)
+    moves = set()
+    for seed in range(300):
+        moved = augment(
+            sample, AugmentSettings(**NOTHING | {"pad": 2}), np.random.default_rng(seed)
+        )
+        top, left = np.argwhere(moved.image[..., 0])[0]
+        moves.add((int(top) - 8 * CELL, int(left) - 4 * CELL))
+    assert moves == {(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)}
+
+
+@given(WHERE, PART, st.integers(0, 2**32))
+def test_block_and_maps_stay_together_through_all_of_it(cell, part, seed):
+    settings = AugmentSettings(flip=0.5, pad=6, erase=0)
+    result = augment(marked(cell, part), settings, np.random.default_rng(seed))
+    share = white_cells(result.image)
+    if share.any():
+        peaks = [np.allclose(result.heatmaps[k], share / share.sum(), atol=1e-6) for k in range(8)]
+        assert sum(peaks) == 1
+        assert PARTS[peaks.index(True)].split("_")[-1] == PARTS[part].split("_")[-1]
+
+
+def test_the_same_numbers_make_the_same_sample():
+    sample, settings = noise(), AugmentSettings(pad=6)
+    first, second, other = (
+        augment(sample, settings, np.random.default_rng([0, 1, place])) for place in (5, 5, 6)
+    )
+    assert np.array_equal(first.image, second.image)
+    assert np.array_equal(first.heatmaps, second.heatmaps)
+    assert not np.array_equal(first.image, other.image)

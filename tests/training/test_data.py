@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+
+from pgfl.datasets.manifest import read_manifest
+from pgfl.errors import UserError
+from pgfl.images import read_image, resized
+from pgfl.pose.store import HeatmapReader
+from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+
+
+def build(inputs, recipe, maps=True):
+    table = read_manifest(inputs.manifest, "train")
+    reader = HeatmapReader(inputs.heatmaps) if maps else None
+    if reader is not None:
+        reader.require(list(table["image"]))  # opens the file, as a run does before it forks
+    return TrainingImages(inputs.manifest.parent, table, reader, recipe)
+
+
+def epochs(images, recipe, workers, seed=0, count=2):
+    """All batches of some epochs."""
+    sampler = EpochSampler(images.labels, recipe, seed)
+    loader = make_loader(images, sampler, workers)
+    found = []
+    for epoch in range(count):
+        sampler.epoch = epoch
+        found.append(list(loader))
+    return found
+
+
+@pytest.fixture
+def still():
+    return {"augment": {"flip": 0, "pad": 0, "erase": 0}}
+
+
+def test_the_number_of_workers_changes_no_bit(data, make_recipe):
+    recipe = make_recipe()
+    alone, helped = (epochs(build(data, recipe), recipe, workers) for workers in (0, 2))
+    for first, second in zip(alone, helped, strict=True):
+        for ours, theirs in zip(first, second, strict=True):
+            assert torch.equal(ours.images, theirs.images)
+            assert torch.equal(ours.labels, theirs.labels)
+            assert torch.equal(ours.heatmaps, theirs.heatmaps)
+
+
+def test_seeds_and_epochs_give_other_batches(data, make_recipe):
+    recipe = make_recipe()
+    images = build(data, recipe)
+    first, second = epochs(images, recipe, 0)
+    (other,) = epochs(images, recipe, 0, seed=1, count=1)
+    assert not torch.equal(first[0].images, second[0].images)
+    assert not torch.equal(first[0].images, other[0].images)
+
+
+def test_epochs_draw_other_rows(data, make_recipe):
+    recipe = make_recipe()
+    sampler = EpochSampler(build(data, recipe).labels, recipe, seed=0)
+    drawn = []
+    for sampler.epoch in (0, 1, 0):
+        drawn.append(sampler.batches())
+    assert drawn[0] != drawn[1] and drawn[0] == drawn[2]
+
+
+def test_an_epoch_can_be_repeated(data, make_recipe):
+    recipe = make_recipe()
+    first, second = (epochs(build(data, recipe), recipe, 0, count=1)[0] for _ in range(2))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(first, second, strict=True))
+
+
+def test_a_batch_holds_images_labels_and_maps_of_the_same_rows(data, make_recipe, still):
+    recipe = make_recipe(**still)
+    images = build(data, recipe)
+    sampler = EpochSampler(images.labels, recipe, seed=0)
+    for rows, batch in zip(sampler.batches(), make_loader(images, sampler, 0), strict=True):
+        assert batch.images.shape == (4, 64, 32, 3) and batch.images.dtype == torch.uint8
+        assert batch.heatmaps.shape == (4, 8, 16, 8)
+        for place, row in enumerate(rows):
+            path = data.manifest.parent / images.images[row]
+            expected = resized(read_image(path), 64, 32)
+            assert np.array_equal(batch.images[place].numpy(), expected)
+            assert np.array_equal(batch.heatmaps[place].numpy(), images.heatmaps[row])
+            assert batch.labels[place] == images.labels[row]
+
+
+def test_identities_are_numbered_in_the_order_of_their_pids(data, make_recipe):
+    images = build(data, make_recipe())
+    assert images.num_identities == 4
+    assert images.labels == [2, 0, 3, 1] * 4  # of pids 9, 3, 50, 7
+
+
+def test_a_baseline_gets_no_maps(data, make_recipe):
+    recipe = make_recipe(baseline=True)
+    ((batch, *_),) = epochs(build(data, recipe, maps=False), recipe, 0, count=1)
+    assert batch.heatmaps is None and batch.images.shape == (4, 64, 32, 3)
+
+
+def test_no_two_draws_of_a_run_share_their_numbers(data, make_recipe):
+    recipe = make_recipe()
+    sampler = EpochSampler(build(data, recipe).labels, recipe, seed=5)
+    seeds = []
+    for sampler.epoch in range(3):
+        seeds += [seed for batch in sampler for _, seed in batch]
+    assert len(set(seeds)) == len(seeds) and {seed[0] for seed in seeds} == {5}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_an_error(data, make_recipe, workers):
+    recipe = make_recipe()
+    images = build(data, recipe)
+    images.images = ["images/none.png"] * 16
+    with pytest.raises(UserError, match=r"none\.png"):
+        epochs(images, recipe, workers, count=1)

@@ -1,0 +1,164 @@
+import json
+import pickle
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from pgfl.errors import UserError
+from pgfl.files import file_hash
+from pgfl.models.resnet import build_resnet
+from pgfl.models.student_file import load_student
+from pgfl.training import loop
+from pgfl.training.stage import run_training
+
+OUTPUTS = ("model.safetensors", "branches.safetensors", "history.csv")
+
+
+def bare_pickle(content, path):
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+def train(inputs, recipe, out, seed=0, workers=0):
+    """Run the stage; its state lies below the run's folder."""
+    run_training(inputs, recipe, seed, out, out / "state", threads=1, workers=workers)
+    return {name: (out / name).read_bytes() for name in OUTPUTS}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, make_recipe, tmp_path_factory):
+    """A run's folder, and the bytes of its outputs."""
+    out = tmp_path_factory.mktemp("run")
+    return out, train(data, make_recipe(), out)
+
+
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(
+    undisturbed, data, make_recipe, tmp_path
+):
+    torch.manual_seed(77)  # the state of the process must not matter
+    assert train(data, make_recipe(), tmp_path, workers=2) == undisturbed[1]
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    undisturbed, data, make_recipe, tmp_path, monkeypatch
+):
+    rate = loop.learning_rate
+
+    def killed_in_the_second_epoch(settings, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return rate(settings, epoch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "learning_rate", killed_in_the_second_epoch)
+        train(data, make_recipe(), tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert (tmp_path / "state" / "checkpoint.pt").is_file()
+    epochs = []
+    monkeypatch.setattr(loop, "learning_rate", lambda s, e: epochs.append(e) or rate(s, e))
+    assert train(data, make_recipe(), tmp_path) == undisturbed[1]
+    assert epochs == [1, 2]
+
+
+def test_code_in_a_checkpoint_is_not_run_and_does_no_harm(
+    undisturbed, data, make_recipe, tmp_path, trap
+):
+    bomb, marker = trap
+    (tmp_path / "state").mkdir()
+    torch.save({"key": bomb}, tmp_path / "state" / "checkpoint.pt")
+    assert train(data, make_recipe(), tmp_path) == undisturbed[1]
+    assert not marker.exists()
+
+
+def test_another_seed_gives_another_student(undisturbed, data, make_recipe, tmp_path):
+    other = train(data, make_recipe(epochs=1), tmp_path, seed=1)
+    assert other["model.safetensors"] != undisturbed[1]["model.safetensors"]
+
+
+def test_the_state_is_gone_when_the_run_is_done(undisturbed):
+    assert sorted(path.name for path in undisturbed[0].rglob("*") if path.is_file()) == sorted(
+        [*OUTPUTS, "provenance.json"]
+    )
+
+
+def test_the_history_has_a_row_for_each_epoch(undisturbed):
+    history = pd.read_csv(undisturbed[0] / "history.csv")
+    terms = [
+        *("id_global", "triplet_global", "id_enhanced", "triplet_enhanced"),
+        *("id_fused", "triplet_fused", "cl", "mcl"),
+    ]
+    assert list(history.columns) == ["epoch", "learning_rate", "loss", *terms]
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert list(history["learning_rate"]) == pytest.approx([3.5e-4, 3.5e-4, 3.5e-5])
+    assert list(history["loss"]) == pytest.approx(list(history[terms].sum(axis=1)), rel=1e-5)
+
+
+def test_student_and_branches_part_the_network_between_them(undisturbed):
+    out, _ = undisturbed
+    student = safetensors.torch.load_file(out / "model.safetensors").keys()
+    branches = safetensors.torch.load_file(out / "branches.safetensors").keys()
+    assert {key.split(".")[0] for key in student} == {"backbone", "norm"}
+    assert {key.split(".")[0] for key in branches} == {"part_branch", "necks"}
+    assert "necks.global.classifier.weight" in branches
+    assert not any(key.startswith("necks.global.norm") for key in branches)
+
+
+def test_the_student_can_be_used(undisturbed, make_recipe):
+    student, settings = load_student(undisturbed[0] / "model.safetensors")
+    assert settings == make_recipe().model
+    with torch.inference_mode():
+        feature = student(torch.zeros(1, 64, 32, 3).byte())
+    assert feature.shape == (1, 512) and feature.isfinite().all()
+
+
+def test_provenance_says_what_the_run_was_made_of(undisturbed, data, make_recipe):
+    content = json.loads((undisturbed[0] / "provenance.json").read_text())
+    assert content["seed"] == 0 and content["identities"] == 4 and content["images"] == 16
+    assert content["settings"] == make_recipe().model_dump(mode="json")
+    assert content["data"] == {
+        "manifest": file_hash(data.manifest),
+        "heatmaps": file_hash(data.heatmaps),
+    }
+
+
+def test_a_baseline_starts_from_pretrained_weights_and_reads_no_heatmaps(
+    data, make_recipe, tmp_path
+):
+    torch.manual_seed(3)
+    weights = build_resnet("resnet18").state_dict()
+    classifier = {"fc.weight": torch.ones(1000, 512), "fc.bias": torch.ones(1000)}
+    path = tmp_path / "resnet18.pth"
+    torch.save(weights | classifier, path)
+    inputs = replace(data, heatmaps=None, pretrained=path)
+    recipe = make_recipe(baseline=True, epochs=1, learning_rate=1e-9)
+    train(inputs, recipe, tmp_path / "run")
+    student, _ = load_student(tmp_path / "run" / "model.safetensors")
+    for name, parameter in student.backbone.named_parameters():
+        torch.testing.assert_close(parameter.detach(), weights[name], rtol=1e-4, atol=1e-7)
+    content = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert set(content["data"]) == {"manifest", "pretrained"}
+
+
+@pytest.mark.parametrize("write", [torch.save, bare_pickle])
+def test_code_in_pretrained_weights_is_never_run(data, make_recipe, tmp_path, trap, write):
+    bomb, marker = trap
+    path = tmp_path / "resnet18.pth"
+    write({"conv1.weight": bomb}, path)
+    with pytest.raises(UserError, match=r"resnet18.pth: "):
+        train(replace(data, pretrained=path), make_recipe(), tmp_path / "run")
+    assert not marker.exists() and not (tmp_path / "run").exists()
+
+
+def test_heatmaps_of_other_images_are_refused(data, make_recipe, tmp_path):
+    table = pd.read_csv(data.manifest)
+    table.iloc[::-1].to_csv(tmp_path / "manifest.csv", index=False)
+    inputs = replace(data, manifest=tmp_path / "manifest.csv")
+    with pytest.raises(UserError, match=r"row 0 is images/00.png, the manifest has"):
+        train(inputs, make_recipe(), tmp_path / "run")
+
+
+def test_too_few_identities_stop_the_run(data, make_recipe, tmp_path):
+    with pytest.raises(UserError, match=r"training.identities: 5"):
+        train(data, make_recipe(identities=5), tmp_path / "run")

@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from pgfl.losses.consistency import consistency_loss
+from pgfl.losses.identity import identity_loss
+from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
+from pgfl.losses.triplet import batch_hard_triplet_loss
+from pgfl.recipe import LossSettings
+from pgfl.training.task import Batch, losses
+
+LABELS = torch.tensor([0, 0, 1, 1])
+
+
+class Fixed(torch.nn.Module):
+    """Answers with prepared features and logits."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        names = ("global", "part", "fused", "foreground", "enhanced")
+        self.features = {name: torch.randn(4, 16) for name in names}
+        self.logits = {name: torch.randn(4, 2) for name in names}
+
+    def forward(self, images, heatmaps):
+        assert images == "images" and heatmaps == "heatmaps"
+        return self.features, self.logits
+
+
+def terms(**settings):
+    model = Fixed()
+    return model, losses(model, Batch("images", LABELS, "heatmaps"), LossSettings(**settings))
+
+
+def test_the_paper_has_eight_terms():
+    _, found = terms()
+    assert set(found) == {
+        *("id_global", "triplet_global", "id_enhanced", "triplet_enhanced"),
+        *("id_fused", "triplet_fused", "cl", "mcl"),
+    }
+
+
+def test_the_baseline_has_two_terms():
+    _, found = terms(reid_on=("global",), lambda_cl=0, lambda_mcl=0)
+    assert list(found) == ["id_global", "triplet_global"]
+
+
+@pytest.mark.parametrize(("weight", "absent"), [("lambda_cl", "cl"), ("lambda_mcl", "mcl")])
+def test_a_weight_of_zero_turns_a_term_off(weight, absent):
+    _, found = terms(**{weight: 0})
+    assert absent not in found and len(found) == 7
+
+
+def test_each_feature_has_an_identity_and_a_triplet_loss():
+    model, found = terms(
+        reid_on=("global", "part", "foreground"), label_smoothing=0.3, triplet_margin=1.5
+    )
+    for name in ("global", "part", "foreground"):
+        assert found[f"id_{name}"] == identity_loss(model.logits[name], LABELS, 0.3)
+        expected = batch_hard_triplet_loss(model.features[name], LABELS, 1.5)
+        assert found[f"triplet_{name}"] == expected
+
+
+@pytest.mark.parametrize("form", ["normalized", "mean", "literal"])
+def test_the_consistency_term_teaches_global_from_enhanced(form):
+    model, found = terms(lambda_cl=0.7, consistency=form)
+    expected = consistency_loss(model.features["global"], model.features["enhanced"], form)
+    torch.testing.assert_close(found["cl"], 0.7 * expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "temperature", "normalized"),
+    [
+        ({}, 0.1, True),
+        ({"contrastive_temperature": 0.4}, 0.4, True),
+        ({"contrastive": "raw", "contrastive_temperature": 0.4}, 1.0, False),
+    ],
+)
+def test_the_contrastive_term_teaches_global_from_part(settings, temperature, normalized):
+    model, found = terms(lambda_mcl=0.6, **settings)
+    expected = multi_part_contrastive_loss(
+        model.features["global"],
+        model.features["part"],
+        temperature=temperature,
+        normalized=normalized,
+    )
+    torch.testing.assert_close(found["mcl"], 0.6 * expected)

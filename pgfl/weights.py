@@ -24,7 +24,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: refused: it holds more than tensors, and reading it would run code from it"
+            f"{path}: refused: it is damaged, or holds more than tensors and would run code"
         ) from None
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
         raise UserError(f"{path}: not a weights file, or damaged ({error})") from None

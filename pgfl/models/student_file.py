@@ -70,7 +70,10 @@ def load_student(path: Path) -> tuple[Student, ModelSettings]:
         raise UserError(f"{path}: not a safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: not a student written by pgfl (format {FORMAT} expected)")
-    settings = ModelSettings.parse(json.loads(metadata["settings"]), str(path))
+    try:
+        settings = ModelSettings.parse(json.loads(metadata["settings"]), str(path))
+    except (KeyError, json.JSONDecodeError):
+        raise UserError(f"{path}: its metadata do not say how it was made") from None
     student = Student(settings)
     load_strictly(student, state, path)
     return student.eval().to(memory_format=torch.channels_last), settings

@@ -142,9 +142,19 @@ class HeatmapReader:
         """HRNet's peak responses: float32 (N, 17)."""
         return self._open()["confidence"][:]
 
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def require(self, images: Sequence[str]) -> None:
-        """Raise UserError unless the rows are exactly these images, in this order."""
+        """Raise UserError unless the rows are exactly these images, in this order.
+
+        Closes the file again: worker processes forked later must not share its handle.
+        """
         own = self.images()
+        self.close()
         if own == list(images):
             return
         if len(own) != len(images):

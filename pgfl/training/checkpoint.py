@@ -26,7 +26,8 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        print(f"note: {path} is damaged ({error}): starting afresh")
+        why = str(error).partition("\n")[0]
+        print(f"note: {path} is damaged ({why}): starting afresh")
         return None
     if not isinstance(content, dict) or content.get("key") != key:
         print(f"note: {path} is of other settings, code or data: starting afresh")

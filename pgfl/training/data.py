@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pgfl.errors import UserError
 from pgfl.images import read_image, resized
 from pgfl.pose.store import HeatmapReader
 from pgfl.recipe import Recipe
@@ -94,6 +95,19 @@ def make_loader(images: TrainingImages, sampler: EpochSampler, workers: int) -> 
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
     )
+
+
+def batches(loader: DataLoader) -> Iterator[Batch]:
+    """The loader's batches; what a worker process reports stays one line.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    try:
+        yield from loader
+    except UserError as error:
+        # From a worker, torch sends the whole traceback as the message; the last line is ours.
+        raise UserError(str(error).strip().rpartition("pgfl.errors.UserError: ")[2]) from None
 
 
 def _one_thread(worker: int) -> None:

@@ -14,7 +14,7 @@ from pgfl.errors import UserError
 from pgfl.models.pgfl import PGFL
 from pgfl.recipe import Recipe, TrainingSettings
 from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
-from pgfl.training.data import EpochSampler
+from pgfl.training.data import EpochSampler, batches
 from pgfl.training.task import Batch, losses
 
 History = list[dict[str, float]]
@@ -73,7 +73,7 @@ def fit(
         network.train()
         sums: dict[str, float] = defaultdict(float)
         start, steps, images = time.monotonic(), 0, 0
-        for batch in loader:
+        for batch in batches(loader):
             batch = on_device(batch, fabric)
             terms = losses(network, batch, recipe.loss)
             check_finite(terms, epoch, steps)

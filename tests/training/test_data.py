@@ -6,7 +6,7 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
 from pgfl.pose.store import HeatmapReader
-from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
 
 
 def build(inputs, recipe, maps=True):
@@ -108,5 +108,8 @@ def test_an_image_that_cannot_be_read_is_an_error(data, make_recipe, workers):
     recipe = make_recipe()
     images = build(data, recipe)
     images.images = ["images/none.png"] * 16
-    with pytest.raises(UserError, match=r"none\.png"):
-        epochs(images, recipe, workers, count=1)
+    sampler = EpochSampler(images.labels, recipe, seed=0)
+    loader = make_loader(images, sampler, workers)
+    with pytest.raises(UserError, match=r"none\.png: cannot be read") as caught:
+        list(batches(loader))
+    assert "\n" not in str(caught.value)

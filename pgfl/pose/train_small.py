@@ -189,8 +189,8 @@ def main() -> None:
     """Draw, train, score on held-out people, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=16_000)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--images", type=int, default=24_000)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--test-images", type=int, default=2_000)
     options = parser.parse_args()

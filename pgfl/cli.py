@@ -289,6 +289,19 @@ def table(
     write_table(number, files, experiment, out)
 
 
+@app.command("dataset-table")
+def dataset_table(
+    out: Out,
+    manifests: Annotated[str, typer.Option(help='JSON: {"data set": "manifest.csv", ...}.')],
+    experiment: Annotated[str, typer.Option(help="Where the data sets are from.")],
+) -> None:
+    """Write Table 1: the data sets as published and as found."""
+    from pgfl.reporting.dataset_table import write_dataset_table
+
+    files = {dataset: Path(path) for dataset, path in _settings(manifests).items()}
+    write_dataset_table(files, experiment, out)
+
+
 @config_app.command("show")
 def config_show(
     config: Annotated[Path, typer.Option(help="A configuration file.")] = Path("config.yaml"),

@@ -1,6 +1,5 @@
 """Tables of the paper: published rows, then reproduced ones, as CSV and as Markdown."""
 
-import io
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +8,11 @@ from pgfl.files import read_json, write_text
 from pgfl.reporting.specs import TABLES, TableSpec
 
 PUBLISHED = Path(__file__).resolve().parent / "published"
+
+NOTE = (
+    "Percent. `published`: as printed in the paper; `reproduced`: measured here. `chance_mAP` is "
+    "what random features reach on the same test set."
+)
 
 Evaluations = dict[tuple[str, str], list[Path]]
 """For each (variant, test set): the evaluation files, one a seed."""
@@ -40,10 +44,8 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
         for method, variant in spec.reproduced.items()
     ]
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True).fillna("")
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n")
-    write_text(out, text.getvalue())
-    write_text(out.with_suffix(".md"), _markdown(number, spec, table, experiment))
+    warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
+    save_table(table, out, f"# Table {number}: {spec.title}\n\n{warning}{NOTE}\n\n")
 
 
 def _reproduced_row(
@@ -63,14 +65,14 @@ def _reproduced_row(
     return row | {"experiment": experiment, "seeds": str(seeds)} | chances
 
 
-def _markdown(number: int, spec: TableSpec, table: pd.DataFrame, experiment: str) -> str:
+def save_table(table: pd.DataFrame, out: Path, heading: str) -> None:
+    """Write a table of text as CSV, and as Markdown below a heading beside it."""
+    write_text(out, table.to_csv(index=False, lineterminator="\n"))
+    write_text(out.with_suffix(".md"), heading + markdown(table))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text in Markdown; all columns but the first two to the right."""
     header = "| " + " | ".join(table.columns) + " |\n"
     rule = "|" + "|".join(" --- " if i < 2 else " ---: " for i in range(table.shape[1])) + "|\n"
-    rows = "".join("| " + " | ".join(row) + " |\n" for row in table.astype(str).to_numpy())
-    warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
-    return (
-        f"# Table {number}: {spec.title}\n\n{warning}"
-        "Percent. `published`: as printed in the paper; `reproduced`: measured here. "
-        "`chance_mAP` is what random features reach on the same test set.\n\n"
-        f"{header}{rule}{rows}"
-    )
+    return header + rule + "".join("| " + " | ".join(row) + " |\n" for row in table.to_numpy())

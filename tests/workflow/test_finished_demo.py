@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import h5py
@@ -159,3 +161,41 @@ def test_a_user_file_takes_the_place_of_a_drawn_archive(finished):
     report = json.loads((finished.root / target).read_text())
     assert report["counts"]["query"] == report["counts"]["gallery"] == 300
     assert report["counts"]["query_identities"] == 60
+
+
+def test_a_table_of_the_users_own_trains_and_is_tested_by_the_same_rules(finished):
+    source = finished.root / "data/demo/market1501"
+    table = pd.read_csv(source / "manifest.csv")
+    people = {pid: f"person {pid}" for pid in table.pid}
+    table = table[table.pid > 0].assign(pid=table.pid.map(people))
+    mine = finished.root / "photos"
+    mine.mkdir()
+    table[["image", "split", "pid", "camid"]].to_csv(mine / "mine.csv", index=False)
+    overlay = finished.root / "own.yaml"
+    overlay.write_text(f"datasets: {{mine: {{table: photos/mine.csv, images: '{source}'}}}}\n")
+    target = "runs/demo/mine/pgfl_kd/seed0/eval/mine.json"
+    finished.snakemake("--configfile", str(overlay), "--", target)
+    report = json.loads((finished.root / target).read_text())
+    assert report["counts"]["gallery"] == (table.split == "gallery").sum()
+    manifest = pd.read_csv(finished.root / "data/demo/mine/manifest.csv")
+    assert set(manifest.label) == set(table.pid)
+
+
+def test_a_data_set_can_be_verified_again_and_damage_is_named(finished):
+    def verify():
+        return subprocess.run(
+            [sys.executable, "-m", "pgfl", "verify", "occluded_reid"],
+            cwd=finished.root,
+            capture_output=True,
+            text=True,
+        )
+
+    assert verify().returncode == 0
+    image = next((finished.root / "data/demo/occluded_reid/images").rglob("001_03.tif"))
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) // 2])
+    result = verify()
+    image.write_bytes(content)
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "001_03.tif: not an image, or damaged" in line

@@ -1,6 +1,28 @@
 # The deliverables: nothing but what people read goes to results/.
 
 
+MANIFESTS = {dataset: f"data/{EXPERIMENT}/{dataset}/manifest.csv" for dataset in TRAIN_SET}
+
+
+rule dataset_table:
+    input:
+        manifests=list(MANIFESTS.values()),
+        counts=[path.replace("manifest.csv", "counts.json") for path in MANIFESTS.values()],
+    output:
+        csv=f"{RESULTS}/table1.csv",
+        markdown=f"{RESULTS}/table1.md",
+    params:
+        manifests=as_json(MANIFESTS),
+        code=code_hash("pgfl.reporting.dataset_table"),
+    log:
+        f"logs/{RESULTS}/table1.log",
+    message:
+        "Writing table 1"
+    shell:
+        "python -m pgfl dataset-table --out {output.csv:q} --manifests {params.manifests:q}"
+        " --experiment {EXPERIMENT} 2>&1 | tee {log:q}"
+
+
 def evaluations(number):
     """The evaluation files that a table is made of: variant -> test set -> one file a seed."""
     spec = TABLES[number]

@@ -1,0 +1,65 @@
+"""Table 1: the data sets, as published and as found on disk."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from pgfl.datasets.manifest import read_manifest
+from pgfl.files import read_json
+from pgfl.reporting.tables import PUBLISHED, WARNING, save_table
+
+SPLITS = ("train", "gallery", "query")
+TITLE = "The data sets: identities and images of each split"
+NOTE = (
+    "`published`: as printed in the paper; `reproduced`: counted on disk. As in the paper, "
+    "identities leave distractors out and images leave nothing out; `junk` (pid -1) is never "
+    "ranked, `distractors` (pid 0 of Market-1501) are. `agrees` compares the two rows."
+)
+
+
+def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) -> None:
+    """Write `table1.csv` and the `.md` beside it.
+
+    Args:
+        manifests: `manifest.csv` of each of the paper's data sets; `counts.json` lies beside it.
+        experiment: the experiment they are from.
+        out: the CSV.
+
+    Raises:
+        UserError: a manifest or its counts cannot be read.
+    """
+    published = pd.read_csv(PUBLISHED / "table1.csv", dtype=str, keep_default_na=False)
+    numbers = list(published.columns[2:])
+    rows = []
+    for line in published.to_dict("records"):
+        name, dataset = line.pop("method"), line.pop("dataset")
+        found = _found(manifests[dataset])
+        agrees = all(line[number] == found[number] for number in numbers)
+        rows.append({"method": name, "source": "published", **line})
+        rows.append(
+            {
+                "method": name,
+                "source": "reproduced",
+                **found,
+                "agrees": "yes" if agrees else "no",
+                "experiment": experiment,
+            }
+        )
+    warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
+    table = pd.DataFrame(rows).fillna("")
+    save_table(table, out, f"# Table 1: {TITLE}\n\n{warning}{NOTE}\n\n")
+
+
+def _found(manifest: Path) -> dict[str, str]:
+    """The numbers of one data set, as text; empty where it has no such split."""
+    table = read_manifest(manifest)
+    junk = read_json(manifest.with_name("counts.json"))["junk"]
+    found: dict[str, str] = {}
+    for split in SPLITS:
+        rows = table[table["split"] == split]
+        images = len(rows) + junk.get(split, 0)
+        found[f"{split}.ids"] = str(rows["pid"][rows["pid"] > 0].nunique()) if images else ""
+        found[f"{split}.images"] = str(images) if images else ""
+    found["distractors"] = str((table["pid"] == 0).sum())
+    found["junk"] = str(sum(junk.values()))
+    return found

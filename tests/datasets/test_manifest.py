@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -34,6 +36,23 @@ def test_rows_are_sorted_by_split_and_name_whatever_the_order(folder):
     assert first.equals(second)
     assert list(first.image) == [f"images/{n}.jpg" for n in "abqg"]
     assert list(first.columns) == ["image", "split", "pid", "camid", "sha256"]
+
+
+@dataclass(frozen=True)
+class Dated(Entry):
+    year: int
+
+
+def test_what_an_entry_adds_is_a_column_too(folder):
+    entries = [Dated(*vars(entry).values(), 2000 + entry.pid) for entry in ENTRIES]
+    table = build_manifest(entries, folder, None)
+    assert list(table.columns) == ["image", "split", "pid", "camid", "year", "sha256"]
+    assert list(table.year) == [2002, 2001, 2003, 2003]
+
+
+def test_no_entries_at_all_are_said(folder):
+    with pytest.raises(UserError, match="no images"):
+        build_manifest([], folder, None)
 
 
 def test_the_hash_column_tells_other_pixels(folder):

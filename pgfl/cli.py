@@ -104,6 +104,18 @@ def archive_occluded_duke(
     print(f"{out}: {assemble(lists, duke, out)} images")
 
 
+@archive_app.command("partial-duke")
+def archive_partial_duke(
+    duke: Annotated[Path, typer.Option(help="Folder of the unpacked DukeMTMC-reID.")],
+    out: Out,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which images are cropped.")] = 0,
+) -> None:
+    """Make Partial-Duke: DukeMTMC-reID with half of its images cropped."""
+    from pgfl.datasets.partial_duke import make_crops
+
+    print(f"{out}: {make_crops(duke, out, seed)} images")
+
+
 @weights_app.command("get")
 def weights_get(
     name: str,
@@ -131,11 +143,12 @@ def manifest(
 ) -> None:
     """List a data set's images with their identities and cameras, and check them."""
     from importlib import import_module
+    from typing import get_args
 
-    from pgfl.datasets.archives import SOURCES
+    from pgfl.config import Dataset
     from pgfl.datasets.manifest import build_manifest, count, write_manifest
 
-    _known(dataset, SOURCES)
+    _known(dataset, get_args(Dataset))
     if images.parent.resolve() != out.parent.resolve():
         raise UserError(f"--out {out}: the manifest must lie beside the image folder {images}")
     module = import_module(f"pgfl.datasets.{dataset}")
@@ -144,6 +157,16 @@ def manifest(
     write_manifest(table, out)
     for split, counts in count(table).items():
         print(f"{out}: {split}: {counts.identities} identities, {counts.images} images")
+
+
+@app.command("contact-sheet")
+def contact_sheet(
+    manifest: Annotated[Path, typer.Argument(help="Partial-Duke's manifest.")], out: Out
+) -> None:
+    """Draw examples of Partial-Duke's crops as one PNG."""
+    from pgfl.reporting.contact_sheet import contact_sheet
+
+    print(f"{out}: {contact_sheet(manifest, out)} images")
 
 
 @heatmaps_app.command("make")

@@ -33,7 +33,7 @@ os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.enviro
 
 
 wildcard_constraints:
-    dataset="|".join(SOURCES),
+    dataset="|".join(TRAIN_SET),
     train="|".join(sorted(set(TRAIN_SET.values()))),
     split="train|query|gallery",
     variant="|".join(settings.variants),

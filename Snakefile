@@ -24,6 +24,7 @@ rule all:
     default_target: True
     input:
         expand("{results}/table{number}.csv", results=RESULTS, number=[1, *TABLES]),
+        f"{RESULTS}/partial_duke.png",
 
 
 onstart:

@@ -104,6 +104,18 @@ def archive_occluded_duke(
     print(f"{out}: {assemble(lists, duke, out)} images")
 
 
+@archive_app.command("partial-duke")
+def archive_partial_duke(
+    duke: Annotated[Path, typer.Option(help="Folder of the unpacked DukeMTMC-reID.")],
+    out: Out,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which images are cropped.")] = 0,
+) -> None:
+    """Make Partial-Duke: DukeMTMC-reID with half of its images cropped."""
+    from pgfl.datasets.partial_duke import make_crops
+
+    print(f"{out}: {make_crops(duke, out, seed)} images")
+
+
 @weights_app.command("get")
 def weights_get(
     name: str,
@@ -193,6 +205,16 @@ def _say_counts(what: str, table: Any) -> None:
 
     for split, counts in count(table).items():
         print(f"{what}: {split}: {counts}")
+
+
+@app.command("contact-sheet")
+def contact_sheet(
+    manifest: Annotated[Path, typer.Argument(help="Partial-Duke's manifest.")], out: Out
+) -> None:
+    """Draw examples of Partial-Duke's crops as one PNG."""
+    from pgfl.reporting.contact_sheet import contact_sheet
+
+    print(f"{out}: {contact_sheet(manifest, out)} images")
 
 
 @heatmaps_app.command("make")

@@ -16,7 +16,7 @@ from pgfl.pose.settings import PoseSettings
 from pgfl.recipe import Recipe
 from pgfl.settings import Settings, merged
 
-Dataset = Literal[
+Archived = Literal[
     "market1501",
     "dukemtmc_reid",
     "occluded_duke",
@@ -24,17 +24,23 @@ Dataset = Literal[
     "partial_reid",
     "partial_ilids",
 ]
+"""The data sets that have an archive of their own."""
+Dataset = Literal[Archived, "partial_duke"]
 
-TRAIN_SET: dict[str, str] = {
+TRAIN_SET: dict[Dataset, Dataset] = {
     "market1501": "market1501",
     "dukemtmc_reid": "dukemtmc_reid",
     "occluded_duke": "occluded_duke",
+    "partial_duke": "partial_duke",
     # Test-only sets are evaluated with the models trained on Market-1501.
     "occluded_reid": "market1501",
     "partial_reid": "market1501",
     "partial_ilids": "market1501",
 }
 """For each test set, the set that its models are trained on."""
+
+MADE_FROM: dict[Dataset, Dataset] = {"partial_duke": "dukemtmc_reid"}
+"""For each data set without an archive, the one whose images it is made from."""
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 
@@ -46,7 +52,7 @@ class ArchiveSettings(Settings):
     """`synthetic` draws small stand-ins with the real names and layouts; `real` needs yours."""
     folder: str = "archives"
     """The folder in which your copies of archives and weights are looked for."""
-    files: dict[Dataset, str] = {}
+    files: dict[Archived, str] = {}
     """A file of your own for one data set; wins over `folder` and over `source: synthetic`."""
     urls: dict[str, str] = {}
     """An https address for a file name; what it delivers must have the known checksum."""
@@ -61,6 +67,13 @@ class OwnDataset(Settings):
     """The folder that the image names start from; empty: the table's own folder."""
     models_of: str = ""
     """The training set whose models are tested on it; empty: its own."""
+
+
+class PartialDukeSettings(Settings):
+    """How Partial-Duke is made from DukeMTMC-reID."""
+
+    seed: int = Field(0, ge=0)
+    """Decides which images are cropped. The authors' own choice was never published."""
 
 
 class EvaluationSettings(Settings):
@@ -89,6 +102,7 @@ class Config(Recipe):
     synthetic: SyntheticSettings = SyntheticSettings()
     datasets: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], OwnDataset] = {}
     """Data sets of the user's own, by name."""
+    partial_duke: PartialDukeSettings = PartialDukeSettings()
     pose: PoseSettings = PoseSettings()
     variants: dict[str, dict[str, Any]] = {}
     """Named overlays over `model`, `loss` and `training`."""
@@ -140,8 +154,9 @@ class Config(Recipe):
         return "results/study" if self.experiment == "study" else "results"
 
     def is_synthetic(self, dataset: str) -> bool:
-        """Whether a data set's archive is drawn by us."""
-        return self.archives.source == "synthetic" and dataset not in self.archives.files
+        """Whether the archive that a data set comes from is drawn by us."""
+        archived = MADE_FROM.get(dataset, dataset)
+        return self.archives.source == "synthetic" and archived not in self.archives.files
 
 
 def load_config(user: dict[str, Any], workflow: Path = WORKFLOW) -> Config:

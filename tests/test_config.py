@@ -5,7 +5,16 @@ from typing import get_args
 import pytest
 import yaml
 
-from pgfl.config import TRAIN_SET, WORKFLOW, Config, Dataset, load_config, read_yaml
+from pgfl.config import (
+    MADE_FROM,
+    TRAIN_SET,
+    WORKFLOW,
+    Archived,
+    Config,
+    Dataset,
+    load_config,
+    read_yaml,
+)
 from pgfl.datasets.archives import SOURCES
 from pgfl.errors import UserError
 from pgfl.reporting.specs import TABLES
@@ -69,6 +78,12 @@ def test_a_file_of_the_users_replaces_a_drawn_archive():
     assert config.is_synthetic("market1501")
 
 
+def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
+    assert load_config({}).is_synthetic("partial_duke")
+    config = load_config({"archives": {"files": {"dukemtmc_reid": "mine.zip"}}})
+    assert not config.is_synthetic("partial_duke")
+
+
 @pytest.mark.parametrize(
     ("user", "message"),
     [
@@ -88,6 +103,8 @@ def test_a_file_of_the_users_replaces_a_drawn_archive():
         ({"loss": {"reid_on": ["global", "global"]}}, "names a feature twice"),
         ({"model": {"attention": "dot"}}, "attention: dot needs part_pooling: mean"),
         ({"archives": {"files": {"marke1501": "x"}}}, "archives.files.marke1501"),
+        ({"archives": {"files": {"partial_duke": "x"}}}, "archives.files.partial_duke"),
+        ({"partial_duke": {"seed": -1}}, "setting partial_duke.seed: "),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(user, message):
@@ -112,8 +129,11 @@ def test_the_schema_on_disk_is_the_models(tmp_path):
     assert shipped == Config.model_json_schema(), "run: pgfl config schema --out ..."
 
 
-def test_every_data_set_has_a_source_and_a_training_set():
-    assert set(get_args(Dataset)) == set(SOURCES) == set(TRAIN_SET)
+def test_every_data_set_has_a_training_set_and_a_source_or_one_that_it_is_made_from():
+    assert set(get_args(Dataset)) == set(TRAIN_SET) == set(SOURCES) | set(MADE_FROM)
+    assert set(get_args(Archived)) == set(SOURCES)
+    assert set(SOURCES).isdisjoint(MADE_FROM) and set(MADE_FROM.values()) <= set(SOURCES)
+    assert set(TRAIN_SET.values()) <= set(TRAIN_SET)
 
 
 @pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- 1", "key: value")])

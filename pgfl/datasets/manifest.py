@@ -78,7 +78,9 @@ def build_manifest(
     Raises:
         UserError: every finding, one a line.
     """
-    table = pd.DataFrame(listing.entries, columns=list(COLUMNS))
+    # Whatever a data set's own kind of entry adds is a column too.
+    entries = listing.entries
+    table = pd.DataFrame(entries, columns=None if entries else list(COLUMNS))
     is_junk = table["pid"] == JUNK
     junk = {str(split): len(rows) for split, rows in table[is_junk].groupby("split")}
     table = _sorted(table[~is_junk])

@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
@@ -44,6 +45,23 @@ def test_rows_are_sorted_by_split_and_name_whatever_the_order(folder):
     assert list(first.image) == [f"images/{n}.jpg" for n in "abqg"]
     assert list(first.columns)[:4] == ["image", "split", "pid", "camid"]
     assert set(first.width) == {20} and set(first.height) == {40}
+
+
+@dataclass(frozen=True)
+class Dated(Entry):
+    year: int
+
+
+def test_what_an_entry_adds_is_a_column_too(folder):
+    entries = [Dated(*vars(entry).values(), 2000 + entry.pid) for entry in ENTRIES]
+    table = build(folder, entries)
+    assert list(table.columns)[:5] == ["image", "split", "pid", "camid", "year"]
+    assert list(table.year) == [2002, 2001, 2003, 2003]
+
+
+def test_no_entries_at_all_are_said(folder):
+    with pytest.raises(UserError, match="no images"):
+        build(folder, [])
 
 
 def test_the_hash_column_tells_other_pixels(folder):

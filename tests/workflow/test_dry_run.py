@@ -78,3 +78,25 @@ def test_several_seeds_are_planned(project, tiny):
     project.write_config(tiny | {"seeds": [0, 1, 2]})
     models = [name for name in project.planned() if name.endswith("model.safetensors")]
     assert len(models) == 2 * 2 * 3
+
+
+def test_partial_duke_is_made_from_duke_alone_with_the_seed_of_the_configuration(project, tiny):
+    project.write_config(tiny | {"partial_duke": {"seed": 7}})
+    _, output = project.snakemake("--dry-run", "--printshellcmds", "results/partial_duke.png")
+    assert "--out data/demo/partial_duke/images --seed 7" in output
+    assert "pgfl manifest partial_duke" in output and "--no-check-published" in output
+    assert project.planned("results/partial_duke.png") == [
+        "data/demo/archives/DukeMTMC-reID.zip",
+        "data/demo/archives/DukeMTMC-reID.zip.joints.npz",
+        "data/demo/dukemtmc_reid/images",
+        "data/demo/partial_duke/counts.json",
+        "data/demo/partial_duke/images",
+        "data/demo/partial_duke/manifest.csv",
+        "results/partial_duke.png",
+    ]
+
+
+def test_models_can_be_trained_and_tested_on_partial_duke(project):
+    target = "runs/demo/partial_duke/pgfl_kd/seed0/eval/partial_duke.json"
+    planned = project.planned(target)
+    assert target in planned and "cache/demo/heatmaps/partial_duke/train.h5" in planned

@@ -53,7 +53,7 @@ def section(name):
 
 def any_of(names):
     """A wildcard constraint that matches exactly these names, or nothing at all."""
-    return "|".join(re.escape(name) for name in names) or r"(?!)"
+    return "|".join(re.escape(name) for name in sorted(names)) or r"(?!)"
 
 
 def stop_if_files_are_missing(jobs):

@@ -103,6 +103,24 @@ rule lay_out_occluded_duke:
         " --out {output:q} 2>&1 | tee {log:q}"
 
 
+rule crop_partial_duke:
+    # Partial-Duke has no archive: it is DukeMTMC-reID with half of the images cropped.
+    input:
+        f"data/{EXPERIMENT}/dukemtmc_reid/images",
+    output:
+        directory(f"data/{EXPERIMENT}/partial_duke/images"),
+    params:
+        seed=settings.partial_duke.seed,
+        code=code_hash("pgfl.datasets.partial_duke"),
+    log:
+        f"logs/data/{EXPERIMENT}/partial_duke/images.log",
+    message:
+        "Making Partial-Duke from DukeMTMC-reID"
+    shell:
+        "python -m pgfl archive partial-duke --duke {input:q} --out {output:q}"
+        " --seed {params.seed} 2>&1 | tee {log:q}"
+
+
 rule manifest:
     input:
         f"data/{EXPERIMENT}/{{dataset}}/images",
@@ -150,3 +168,19 @@ rule take_own_dataset:
     shell:
         "python -m pgfl take {input:q} --images {params.images:q} --out {params.folder:q}"
         " 2>&1 | tee {log:q}"
+
+
+rule contact_sheet:
+    # What people look at to see that Partial-Duke is what it should be.
+    input:
+        f"data/{EXPERIMENT}/partial_duke/manifest.csv",
+    output:
+        f"{RESULTS}/partial_duke.png",
+    params:
+        code=code_hash("pgfl.reporting.contact_sheet"),
+    log:
+        f"logs/{RESULTS}/partial_duke.log",
+    message:
+        "Drawing examples of Partial-Duke"
+    shell:
+        "python -m pgfl contact-sheet {input:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 import safetensors.torch
 
-from pgfl.datasets.synthetic.archives import synthesize
+from pgfl.datasets import market1501
+from pgfl.datasets.synthetic.archives import WRITERS, synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 
 RUNS = [
@@ -50,9 +51,34 @@ def test_table_2_has_published_and_reproduced_rows(finished):
     assert (finished.root / "results/table2.md").is_file()
 
 
+def test_table_1_counts_what_was_drawn(finished):
+    with (finished.root / "results/table1.csv").open() as file:
+        rows = {(row["method"], row["source"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 2 * 7
+    drawn = SyntheticSettings(
+        train_identities=5, test_identities=5, images=6, cameras=3, height=64, width=32
+    )
+    market = rows["Market-1501", "reproduced"]
+    shots = WRITERS["market1501"].plan(drawn)
+    for split, folder in market1501.FOLDERS.items():
+        inside = [shot.member for shot in shots if f"/{folder}/" in shot.member]
+        people = {name.split("/")[-1][:4] for name in inside} - {"-1_c", "0000"}
+        assert market[f"{split}.images"] == str(len(inside))
+        assert market[f"{split}.ids"] == str(len(people))
+    assert (market["junk"], market["distractors"]) == ("5", "5")
+    for split in ("train", "query", "gallery"):
+        duke, partial = (rows[name, "reproduced"] for name in ("DukeMTMC-reID", "Partial-Duke"))
+        assert duke[f"{split}.images"] == partial[f"{split}.images"]
+    for name in ("Occluded-REID", "Partial-REID"):
+        found = rows[name, "reproduced"]
+        assert (found["query.ids"], found["query.images"]) == ("5", "25")
+        assert found["train.images"] == "" and found["agrees"] == "no"
+    assert rows["Partial-iLIDS", "reproduced"]["gallery.images"] == "5"
+
+
 def test_results_holds_deliverables_only(finished):
     names = sorted(path.name for path in (finished.root / "results").iterdir())
-    assert names == ["table2.csv", "table2.md"]
+    assert names == ["partial_duke.png", "table1.csv", "table1.md", "table2.csv", "table2.md"]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -89,7 +115,7 @@ def test_the_pose_cache_fits_its_manifest(finished):
 
 
 def test_only_what_is_needed_was_built(finished):
-    assert not (finished.root / "data/demo/partial_reid").exists()
+    assert not (finished.root / "runs/demo/partial_duke").exists()
     assert not (finished.root / "cache/demo/heatmaps/occluded_reid").exists()
     assert not list((finished.root / "cache/demo/state").rglob("*.pt"))
 

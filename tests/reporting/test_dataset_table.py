@@ -1,0 +1,66 @@
+import csv
+import json
+
+import pytest
+
+from pgfl.errors import UserError
+from pgfl.reporting.dataset_table import write_dataset_table
+from pgfl.reporting.tables import PUBLISHED
+
+SPLITS = ("train", "gallery", "query")
+
+
+@pytest.fixture
+def manifests(tmp_path):
+    """Manifests (of names only) with exactly the published numbers of every data set."""
+    files = {}
+    with (PUBLISHED / "table1.csv").open() as file:
+        for row in csv.DictReader(file):
+            folder = tmp_path / row["dataset"]
+            folder.mkdir()
+            lines = ["image,split,pid,camid"]
+            for split in SPLITS:
+                ids, images = (int(row[f"{split}.{what}"] or 0) for what in ("ids", "images"))
+                # Market-1501's published gallery holds distractors and junk.
+                extra = 6617 if (row["dataset"], split) == ("market1501", "gallery") else 0
+                lines += [f"{split}{i}.jpg,{split},{1 + i % ids},1" for i in range(images - extra)]
+                lines += [f"distractor{i}.jpg,gallery,0,1" for i in range(2798 if extra else 0)]
+            files[row["dataset"]] = folder / "manifest.csv"
+            files[row["dataset"]].write_text("\n".join(lines) + "\n")
+            junk = {"gallery": 3819} if row["dataset"] == "market1501" else {}
+            (folder / "counts.json").write_text(json.dumps({"junk": junk}))
+    return files
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_published_numbers_agree_with_themselves(tmp_path, manifests):
+    write_dataset_table(manifests, "paper", tmp_path / "table1.csv")
+    rows = rows_of(tmp_path / "table1.csv")
+    assert [row["source"] for row in rows] == ["published", "reproduced"] * 7
+    assert all(row["agrees"] == "yes" for row in rows[1::2])
+    market = rows[1]
+    assert (market["gallery.ids"], market["gallery.images"]) == ("750", "19732")
+    assert (market["distractors"], market["junk"]) == ("2798", "3819")
+    assert "Not the paper's data" not in (tmp_path / "table1.md").read_text()
+
+
+def test_a_mismatch_is_seen(tmp_path, manifests):
+    path = manifests["partial_reid"]
+    path.write_text(path.read_text().replace("query0.jpg,query", "query0.jpg,gallery"))
+    write_dataset_table(manifests, "demo", tmp_path / "table1.csv")
+    found = {row["method"]: row for row in rows_of(tmp_path / "table1.csv")[1::2]}
+    assert found["Partial-REID"]["agrees"] == "no"
+    assert found["Partial-REID"]["gallery.images"] == "301"
+    assert found["Partial-iLIDS"]["agrees"] == "yes"
+    assert "Not the paper's data" in (tmp_path / "table1.md").read_text()
+
+
+def test_missing_counts_are_named(tmp_path, manifests):
+    manifests["occluded_duke"].with_name("counts.json").unlink()
+    with pytest.raises(UserError, match=r"occluded_duke/counts\.json: no such file"):
+        write_dataset_table(manifests, "demo", tmp_path / "table1.csv")
+    assert not (tmp_path / "table1.csv").exists()

@@ -1,3 +1,5 @@
+import resource
+import signal
 import subprocess
 import sys
 
@@ -10,6 +12,9 @@ COMMANDS = [
     ["archive", "get"],
     ["archive", "extract"],
     ["archive", "occluded-duke"],
+    ["take"],
+    ["verify"],
+    ["dataset-table"],
     ["archive", "partial-duke"],
     ["weights", "get"],
     ["manifest"],
@@ -63,6 +68,33 @@ def test_bad_input_is_one_line_a_finding_and_status_1(tmp_path, arguments, messa
     assert message in result.stderr
     assert all(line.startswith("error: ") for line in result.stderr.splitlines())
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+SMALL = '{"train_identities": 4, "test_identities": 4, "images": 4, "height": 64, "width": 32}'
+
+
+def no_large_files():
+    """The kernel refuses any file to grow beyond 20 kB, as a full disk would."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_write_that_fails_half_way_is_one_line_and_leaves_nothing(tmp_path):
+    command = ["archive", "synthesize", "market1501", "--out", "a.zip", "--settings", SMALL]
+    result = pgfl(*command, cwd=tmp_path, preexec_fn=no_large_files)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and "File too large" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["/sys/pgfl/schema.json", "file/schema.json"])
+def test_a_folder_that_takes_no_files_is_one_line(tmp_path, out):
+    (tmp_path / "file").touch()
+    result = pgfl("config", "schema", "--out", out, cwd=tmp_path)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and "choose another" in line
 
 
 def test_the_resolved_configuration_can_be_looked_at(tmp_path):

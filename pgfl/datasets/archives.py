@@ -95,8 +95,6 @@ def extract(archive: Path, dataset: str, folder: Path) -> int:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         # RuntimeError: the archive is encrypted
         raise UserError(f"{archive}: damaged or not a zip archive ({error})") from None
-    except OSError as error:
-        raise UserError(f"{folder}: could not be written ({error})") from None
     return len(members)
 
 

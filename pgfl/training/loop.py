@@ -15,7 +15,7 @@ from pgfl.models.pgfl import PGFL
 from pgfl.recipe import Recipe, TrainingSettings
 from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
 from pgfl.training.data import EpochSampler, batches
-from pgfl.training.task import Batch, losses
+from pgfl.training.task import losses
 
 History = list[dict[str, float]]
 """One row an epoch: its number, the learning rate, the loss and each of its terms (means)."""
@@ -74,7 +74,7 @@ def fit(
         sums: dict[str, float] = defaultdict(float)
         start, steps, images = time.monotonic(), 0, 0
         for batch in batches(loader):
-            batch = on_device(batch, fabric)
+            batch = batch.mapped(fabric.to_device)
             terms = losses(network, batch, recipe.loss)
             check_finite(terms, epoch, steps)
             optimizer.zero_grad(set_to_none=True)
@@ -111,12 +111,6 @@ def learning_rate(settings: TrainingSettings, epoch: int) -> float:
     passed = sum(epoch >= milestone for milestone in settings.milestones)
     warm = min(1.0, (epoch + 1) / (settings.warmup + 1))
     return settings.learning_rate * warm * settings.decay**passed
-
-
-def on_device(batch: Batch, fabric: Fabric) -> Batch:
-    """The batch on the training device."""
-    heatmaps = None if batch.heatmaps is None else fabric.to_device(batch.heatmaps)
-    return Batch(fabric.to_device(batch.images), fabric.to_device(batch.labels), heatmaps)
 
 
 def check_finite(terms: dict[str, torch.Tensor], epoch: int, step: int) -> None:

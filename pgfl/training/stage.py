@@ -1,6 +1,7 @@
 """The training stage: manifest and heatmaps in; student, history and provenance out."""
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ def run_training(
     """
     began = time.time()
     torch.set_num_threads(threads)
+    # Without this workspace CUDA's matrix products are refused as not repeatable.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     table = read_manifest(inputs.manifest, "train")
     reader = None

@@ -1,6 +1,8 @@
 """The task: a batch in, the named terms of Eq. 10 out."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -21,6 +23,17 @@ class Batch:
     """(N,): identities numbered from 0 in the order of their pids."""
     heatmaps: Tensor | None
     """(N, 8, h, w), moved with the images; None where no branch needs them."""
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The batch with every tensor changed."""
+        heatmaps = None if self.heatmaps is None else change(self.heatmaps)
+        return replace(
+            self, images=change(self.images), labels=change(self.labels), heatmaps=heatmaps
+        )
+
+    def pin_memory(self) -> Self:
+        """Called by the loader, so that copies to a GPU run beside the computing."""
+        return self.mapped(Tensor.pin_memory)
 
 
 def losses(model: nn.Module, batch: Batch, settings: LossSettings) -> dict[str, Tensor]:

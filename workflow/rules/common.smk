@@ -24,6 +24,7 @@ except UserError as error:
 EXPERIMENT = settings.experiment
 RESULTS = settings.results
 ARCHIVES = f"data/{EXPERIMENT}/archives"
+ENVIRONMENT = os.path.join(workflow.basedir, "envs", "pgfl.yaml")
 DATASET_OF = {source.name: dataset for dataset, source in SOURCES.items()}
 DRAWN = [name for name, dataset in DATASET_OF.items() if settings.is_synthetic(dataset)]
 BROUGHT = [name for name in DATASET_OF if name not in DRAWN]

@@ -14,6 +14,8 @@ rule draw_archive:
         code=code_hash("pgfl.datasets.synthetic.archives"),
     log:
         f"logs/{ARCHIVES}/{{archive}}.log",
+    conda:
+        ENVIRONMENT
     message:
         "Drawing {wildcards.archive} ({EXPERIMENT})"
     shell:
@@ -43,6 +45,8 @@ rule get_archive:
         url=lambda w: option("url", settings.archives.urls.get(w.archive)),
     log:
         f"logs/{ARCHIVES}/{{archive}}.log",
+    conda:
+        ENVIRONMENT
     priority: 100
     message:
         "Getting {wildcards.archive}"
@@ -62,6 +66,8 @@ rule extract:
         code=code_hash("pgfl.datasets.archives"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
+    conda:
+        ENVIRONMENT
     message:
         "Unpacking {input}"
     shell:
@@ -79,6 +85,8 @@ rule extract_lists:
         code=code_hash("pgfl.datasets.archives"),
     log:
         f"logs/data/{EXPERIMENT}/occluded_duke/lists.log",
+    conda:
+        ENVIRONMENT
     message:
         "Unpacking {input}"
     shell:
@@ -96,6 +104,8 @@ rule lay_out_occluded_duke:
         code=code_hash("pgfl.datasets.occluded_duke"),
     log:
         f"logs/data/{EXPERIMENT}/occluded_duke/images.log",
+    conda:
+        ENVIRONMENT
     message:
         "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
     shell:
@@ -114,6 +124,8 @@ rule crop_partial_duke:
         code=code_hash("pgfl.datasets.partial_duke"),
     log:
         f"logs/data/{EXPERIMENT}/partial_duke/images.log",
+    conda:
+        ENVIRONMENT
     message:
         "Making Partial-Duke from DukeMTMC-reID"
     shell:
@@ -135,6 +147,8 @@ rule manifest:
         code=lambda w: code_hash("pgfl.datasets.manifest", f"pgfl.datasets.{w.dataset}"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
+    conda:
+        ENVIRONMENT
     message:
         "Listing and checking {wildcards.dataset}"
     shell:
@@ -163,6 +177,8 @@ rule take_own_dataset:
         code=code_hash("pgfl.datasets.custom"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
+    conda:
+        ENVIRONMENT
     message:
         "Taking your data set {wildcards.dataset}"
     shell:
@@ -180,6 +196,8 @@ rule contact_sheet:
         code=code_hash("pgfl.reporting.contact_sheet"),
     log:
         f"logs/{RESULTS}/partial_duke.log",
+    conda:
+        ENVIRONMENT
     message:
         "Drawing examples of Partial-Duke"
     shell:

@@ -14,6 +14,8 @@ rule evaluate:
         code=code_hash("pgfl.retrieval.stage"),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.log",
+    conda:
+        ENVIRONMENT
     threads: settings.resources.train_threads
     message:
         "Evaluating {wildcards.variant} of {wildcards.train}, seed {wildcards.seed},"

@@ -21,6 +21,8 @@ rule get_weights:
         url=lambda w: option("url", settings.archives.urls.get(WEIGHTS[w.network].name)),
     log:
         f"logs/{WEIGHTS_FOLDER}/{{network}}.log",
+    conda:
+        ENVIRONMENT
     priority: 100
     message:
         "Getting the weights of {wildcards.network}"
@@ -48,6 +50,8 @@ rule heatmaps:
         code=code_hash("pgfl.pose.stage"),
     log:
         f"logs/cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.log",
+    conda:
+        ENVIRONMENT
     threads: settings.resources.pose_threads
     message:
         "Heatmaps of {wildcards.dataset}, {wildcards.split} ({settings.pose.estimator})"

@@ -13,14 +13,17 @@ rule dataset_table:
         markdown=f"{RESULTS}/table1.md",
     params:
         manifests=as_json(MANIFESTS),
+        experiment=EXPERIMENT,
         code=code_hash("pgfl.reporting.dataset_table"),
     log:
         f"logs/{RESULTS}/table1.log",
+    conda:
+        ENVIRONMENT
     message:
         "Writing table 1"
     shell:
         "python -m pgfl dataset-table --out {output.csv:q} --manifests {params.manifests:q}"
-        " --experiment {EXPERIMENT} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment} 2>&1 | tee {log:q}"
 
 
 def evaluations(number):
@@ -53,11 +56,14 @@ rule table:
         number=any_of(map(str, TABLES)),
     params:
         evaluations=lambda w: as_json(evaluations(int(w.number))),
+        experiment=EXPERIMENT,
         code=code_hash("pgfl.reporting.tables"),
     log:
         f"logs/{RESULTS}/table{{number}}.log",
+    conda:
+        ENVIRONMENT
     message:
         "Writing table {wildcards.number}"
     shell:
         "python -m pgfl table {wildcards.number} --out {output.csv:q}"
-        " --evaluations {params.evaluations:q} --experiment {EXPERIMENT} 2>&1 | tee {log:q}"
+        " --evaluations {params.evaluations:q} --experiment {params.experiment} 2>&1 | tee {log:q}"

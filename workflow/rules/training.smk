@@ -29,6 +29,8 @@ rule train:
         code=code_hash("pgfl.training.stage"),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/train.log",
+    conda:
+        ENVIRONMENT
     threads: settings.resources.train_threads
     resources:
         workers=settings.resources.workers,

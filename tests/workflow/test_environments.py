@@ -1,0 +1,41 @@
+"""The three ways to the same packages: venv, conda, and what the package itself declares."""
+
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pins(name):
+    lines = (ROOT / "envs" / name).read_text().splitlines()
+    return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+
+
+def test_conda_installs_what_the_venv_has():
+    content = yaml.safe_load((ROOT / "envs" / "pgfl.yaml").read_text())
+    (pip,) = (part for part in content["dependencies"] if isinstance(part, dict))
+    assert set(pip["pip"]) == pins("requirements.txt")
+    script = (ROOT / "envs" / "pgfl.post-deploy.sh").read_text()
+    assert all(pin in script for pin in pins("requirements-mmpose.txt"))
+
+
+def test_everything_is_pinned_exactly():
+    for name in ("requirements.txt", "requirements-mmpose.txt", "requirements-dev.txt"):
+        assert all("==" in pin for pin in pins(name)), name
+
+
+def test_the_pins_satisfy_what_the_package_declares():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = {r.name.lower(): r for r in map(Requirement, pins("requirements.txt"))}
+    for declared in map(Requirement, project["dependencies"]):
+        (version,) = pinned[declared.name.lower()].specifier
+        assert declared.specifier.contains(version.version), declared
+
+
+def test_every_rule_has_the_environment():
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        text = path.read_text()
+        assert text.count("\nrule ") == text.count("conda:\n        ENVIRONMENT"), path

@@ -5,16 +5,22 @@ count, for each hit, the distances below its own. Ties rank as a stable argsort 
 of equally distant images the one that stands earlier in the gallery comes first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-Array = np.ndarray | Tensor
-Metric = Literal["cosine", "euclidean"]
+from pgfl.retrieval.distances import Array, Metric, checked_features, distance_blocks
+
+HITS_AT_A_TIME = 32
+COLUMNS_AT_A_TIME = 2**15
+"""Hits times columns are compared in one go, so that the flags stay in a core's cache."""
+
+
+class NoValidQueryError(ValueError):
+    """No query has a match."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +47,26 @@ def evaluate(
     *,
     metric: Metric = "cosine",
     ranks: Sequence[int] = (1, 3, 5, 10),
-    chunk_size: int = 128,
+    chunk_size: int | None = None,
 ) -> Evaluation:
     """Rank the gallery for every query and score the ranking.
 
     Gallery images of the query's own identity *and* camera are junk: they are left out of the
-    ranking. Average precision is the mean of the precision at each match.
+    ranking. Average precision is the mean of the precision at each match (Zheng et al., ICCV
+    2015). Equally distant images rank in the order in which they stand in the gallery; equal
+    gallery features are always equally distant.
 
     Args:
         query_features: (Q, c).
-        gallery_features: (G, c), on the same device.
+        gallery_features: (G, c); where it lies is where distances are computed.
         query_pids: (Q,) identities.
         gallery_pids: (G,).
         query_camids: (Q,) cameras.
         gallery_camids: (G,).
         metric: `cosine` or `euclidean` distance.
         ranks: at which CMC is wanted.
-        chunk_size: queries compared at a time; memory grows by 4 * chunk_size * G bytes.
+        chunk_size: queries compared at a time; memory grows by 4 * chunk_size * G bytes. None
+            chooses it so that this stays within 24 MB (or one query).
 
     Returns:
         See `Evaluation`.
@@ -75,81 +84,117 @@ def evaluate(
     >>> result.mAP, result.cmc[1]
     (100.0, 100.0)
     """
-    query, gallery = _features(query_features, "query"), _features(gallery_features, "gallery")
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(f"query has {query.shape[1]} channels, gallery {gallery.shape[1]}")
-    q_pids = _ids(query_pids, query, "query_pids")
-    q_cams = _ids(query_camids, query, "query_camids")
-    g_pids = _ids(gallery_pids, gallery, "gallery_pids")
-    g_cams = _ids(gallery_camids, gallery, "gallery_camids")
-    query, gallery = _prepared(query, metric), _prepared(gallery, metric)
-    # Distances up to what does not change a query's order: -q.g, or |g|^2 / 2 - q.g
-    offset = gallery.new_zeros(1) if metric == "cosine" else gallery.square().sum(dim=1) / 2
-    precision = np.full(len(query), np.nan)
-    first = np.zeros(len(query), dtype=np.int64)
-    rows_of = _rows_by_pid(g_pids)
-    for start in range(0, len(query), chunk_size):
-        block = query[start : start + chunk_size]
-        distances = torch.addmm(offset, block, gallery.T, alpha=-1)
-        for row, distance in enumerate(distances, start=start):
-            same = rows_of.get(int(q_pids[row]))
+    query, gallery = checked_features(query_features, gallery_features)
+    ids = checked_ids(
+        len(query), len(gallery), query_pids, gallery_pids, query_camids, gallery_camids
+    )
+    return score(distance_blocks(query, gallery, metric, chunk_size), *ids, ranks=ranks)
+
+
+def score(
+    blocks: Iterable[np.ndarray],
+    query_pids: np.ndarray,
+    gallery_pids: np.ndarray,
+    query_camids: np.ndarray,
+    gallery_camids: np.ndarray,
+    *,
+    ranks: Sequence[int],
+) -> Evaluation:
+    """Score given distances.
+
+    Args:
+        blocks: the rows of the (Q, G) distance matrix in order, some at a time; finite. They
+            are overwritten.
+        query_pids: (Q,) identities.
+        gallery_pids: (G,).
+        query_camids: (Q,) cameras.
+        gallery_camids: (G,).
+        ranks: at which CMC is wanted.
+
+    Raises:
+        NoValidQueryError: no query has a match.
+    """
+    precision = np.full(len(query_pids), np.nan)
+    first = np.zeros(len(query_pids), dtype=np.int64)
+    rows_of = _rows_by_pid(gallery_pids)
+    query_pids = query_pids.tolist()
+
+    def score_rows(distances: np.ndarray, start: int) -> None:
+        flags = np.empty((HITS_AT_A_TIME, COLUMNS_AT_A_TIME), dtype=bool)
+        for query, row in enumerate(distances, start):
+            same = rows_of.get(query_pids[query])
             if same is None:
                 continue
-            junk = g_cams[same] == q_cams[row]
+            junk = gallery_camids[same] == query_camids[query]
             hits = same[~junk]
             if len(hits):
-                ranks_of_hits = np.sort(_ranks(distance, hits, same[junk]))
-                precision[row] = np.mean(np.arange(1, len(hits) + 1) / ranks_of_hits)
-                first[row] = ranks_of_hits[0]
-    valid = ~np.isnan(precision)
+                row[same[junk]] = np.inf
+                found = np.sort(_ranks(row, hits, flags))
+                precision[query] = np.mean(np.arange(1, len(hits) + 1) / found)
+                first[query] = found[0]
+
+    start = 0
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        for block in blocks:
+            parts = np.array_split(block, threads)
+            starts = start + np.cumsum([0, *map(len, parts[:-1])])
+            list(pool.map(score_rows, parts, starts))
+            start += len(block)
+    valid = first > 0
     if not valid.any():
-        raise ValueError("no query has a match in the gallery (same pid, another camera)")
+        raise NoValidQueryError("no query has a match in the gallery (same pid, another camera)")
     cmc = {int(rank): 100 * float(np.mean(first[valid] <= rank)) for rank in ranks}
     return Evaluation(100 * float(precision[valid].mean()), cmc, precision, int(valid.sum()))
 
 
-def _ranks(distance: Tensor, hits: np.ndarray, junk: np.ndarray) -> np.ndarray:
-    """The rank (from 1) of each hit among all gallery images that are not junk.
+def _ranks(row: np.ndarray, hits: np.ndarray, flags: np.ndarray) -> np.ndarray:
+    """The rank (from 1) of each hit: what is nearer, or as near and earlier, comes before it.
 
     Args:
-        distance: (G,) of one query.
-        hits: rows of the gallery.
-        junk: rows that do not count.
+        row: (G,) distances of one query, infinite where an image does not count.
+        hits: (P,) places in the row.
+        flags: room for comparisons, (hits at a time, columns at a time).
     """
-    at = torch.from_numpy(hits).to(distance.device)
-    limits = distance[at].unsqueeze(1)
-    places = torch.arange(len(distance), device=distance.device)
-    before = places < at.unsqueeze(1)
-    ahead = (distance < limits) | ((distance == limits) & before)
-    if len(junk):
-        ahead[:, torch.from_numpy(junk).to(distance.device)] = False
-    return 1 + ahead.sum(dim=1).cpu().numpy()
+    ranks = np.ones(len(hits), dtype=np.int64)
+    height, width = flags.shape
+    for top in range(0, len(hits), height):
+        some = hits[top : top + height]
+        limits = row[some][:, None]
+        for left in range(0, len(row), width):
+            tile = row[left : left + width]
+            found = flags[: len(some), : len(tile)]
+            np.less(tile, limits, out=found)
+            ranks[top : top + height] += [np.count_nonzero(line) for line in found]
+            np.equal(tile, limits, out=found)
+            own = np.count_nonzero((some >= left) & (some < left + width))
+            if np.count_nonzero(found) > own:
+                before = np.clip(some - left, 0, width)
+                ranks[top : top + height] += [
+                    np.count_nonzero(line[:end]) for line, end in zip(found, before, strict=True)
+                ]
+    return ranks
 
 
-def _features(features: Array, name: str) -> Tensor:
-    tensor = torch.as_tensor(features)
-    if tensor.ndim != 2 or 0 in tensor.shape:
-        raise ValueError(f"{name}_features must be (images, channels), got {tuple(tensor.shape)}")
-    tensor = tensor.double() if tensor.dtype == torch.float64 else tensor.float()
-    if not tensor.isfinite().all():
-        row = int((~tensor.isfinite()).any(dim=1).nonzero()[0])
-        raise ValueError(f"{name}_features: row {row} holds NaN or infinity")
-    return tensor
+def checked_ids(queries: int, images: int, *ids: Array) -> list[np.ndarray]:
+    """Query pids, gallery pids, query camids and gallery camids as arrays.
 
+    Args:
+        queries: how many queries there are.
+        images: how many gallery images there are.
+        ids: in the order above.
 
-def _ids(ids: Array, features: Tensor, name: str) -> np.ndarray:
-    array = ids.cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
-    if array.shape != (len(features),):
-        raise ValueError(f"{name} has shape {array.shape}, but there are {len(features)} features")
-    return array
-
-
-def _prepared(features: Tensor, metric: str) -> Tensor:
-    if metric == "cosine":
-        return torch.nn.functional.normalize(features, dim=1)
-    if metric == "euclidean":
-        return features
-    raise ValueError(f"no metric {metric!r}; known: cosine, euclidean")
+    Raises:
+        ValueError: their number is not that of the features.
+    """
+    names = ("query_pids", "gallery_pids", "query_camids", "gallery_camids")
+    arrays = []
+    for name, given, expected in zip(names, ids, (queries, images) * 2, strict=True):
+        array = given.cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+        if array.shape != (expected,):
+            raise ValueError(f"{name} has shape {array.shape}, but there are {expected} features")
+        arrays.append(array)
+    return arrays
 
 
 def _rows_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:

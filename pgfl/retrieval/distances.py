@@ -54,6 +54,12 @@ def squared_lengths(features: Tensor) -> Tensor:
     )
 
 
+def lengths(features: Tensor) -> Tensor:
+    """(rows,): the Euclidean length of each row, for dividing by it: one where it is zero."""
+    squared = squared_lengths(features)
+    return torch.where(squared > 0, squared.sqrt(), 1.0).to(features.dtype)
+
+
 def distance_blocks(
     query: Tensor, gallery: Tensor, metric: Metric, chunk_size: int | None = None
 ) -> Iterator[np.ndarray]:
@@ -85,27 +91,24 @@ def distance_blocks(
 
 
 def _blocks(query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[np.ndarray]:
-    squared = squared_lengths(gallery)
-    half, lengths = (squared / 2).to(gallery.dtype), _divisors(squared).to(gallery.dtype)
+    if metric == "cosine":
+        divisors = lengths(gallery)
+    else:
+        half = (squared_lengths(gallery) / 2).to(gallery.dtype)
     copies, originals = _equal_rows(gallery)
     buffer = gallery.new_empty((rows, len(gallery)))
     for part in query.split(rows):
         block = buffer[: len(part)]
         if metric == "cosine":
-            part = part / _divisors(squared_lengths(part)).to(part.dtype).unsqueeze(1)
+            part = part / lengths(part).unsqueeze(1)
             # The product is divided, not the gallery: that would be a copy of it.
-            torch.mm(part.neg(), gallery.T, out=block).div_(lengths)
+            torch.mm(part.neg(), gallery.T, out=block).div_(divisors)
         else:
             torch.mm(part.neg(), gallery.T, out=block).add_(half)
         if len(copies):
             # A matrix product may round a row differently at another place.
             block[:, copies] = block[:, originals]
         yield block.cpu().numpy()
-
-
-def _divisors(squared: Tensor) -> Tensor:
-    """Lengths, and one where the length is zero."""
-    return torch.where(squared > 0, squared.sqrt(), 1.0)
 
 
 def _equal_rows(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,7 +139,7 @@ def _rows_at_a_time(features: Tensor) -> int:
 
 
 def _matrix(features: Array, name: str) -> Tensor:
-    tensor = torch.as_tensor(features)
+    tensor = torch.as_tensor(features).detach()
     if tensor.ndim != 2 or 0 in tensor.shape:
         raise ValueError(f"{name}_features must be (images, channels), got {tuple(tensor.shape)}")
     return tensor

@@ -20,6 +20,7 @@ from pgfl.retrieval.distances import (
     Metric,
     checked_features,
     distance_blocks,
+    lengths,
     squared_lengths,
 )
 from pgfl.retrieval.metrics import Evaluation, checked_ids, score
@@ -104,7 +105,7 @@ def reranked_blocks(
     query, gallery = checked_features(query_features, gallery_features)
     images = torch.cat([query, gallery])
     if metric == "cosine":
-        images = torch.nn.functional.normalize(images, dim=1, eps=torch.finfo(images.dtype).tiny)
+        images /= lengths(images).unsqueeze(1)
     space = _space(images, max(k1 + 1, k2), chunk_size)
     sets = _averaged(_weighted(_expanded(space.nearest, k1), space), space.nearest[:, :k2])
     return _mixed(space, sets, len(query), lambda_value, chunk_size)

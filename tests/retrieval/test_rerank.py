@@ -62,7 +62,8 @@ def clustered(seed, queries, images, channels=8, dtype=np.float64):
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize(
-    ("k1", "k2", "lambda_value"), [(20, 6, 0.3), (5, 3, 0.0), (7, 1, 0.5), (1, 4, 0.9), (200, 9, 1)]
+    ("k1", "k2", "lambda_value"),
+    [(20, 6, 0.3), (5, 3, 0.0), (7, 1, 0.5), (1, 4, 0.9), (200, 9, 1)],
 )
 def test_it_is_the_dense_definition(metric, k1, k2, lambda_value):
     (query, *_), (gallery, *_) = clustered(k1, 13, 90)

@@ -4,7 +4,7 @@ Distances come up to what does not change the order within a row: the negative c
 or |g|^2 / 2 - q.g, which is half the squared Euclidean distance less |q|^2 / 2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -48,10 +48,8 @@ def checked_features(query_features: Array, gallery_features: Array) -> tuple[Te
 
 
 def squared_lengths(features: Tensor) -> Tensor:
-    """float64 (rows,): the squared Euclidean length of each row, summed in float64."""
-    return torch.cat(
-        [part.double().square().sum(dim=1) for part in features.split(_rows_at_a_time(features))]
-    )
+    """float64 (rows,): the squared Euclidean length of each row, computed in float64."""
+    return _sums(features, lambda part: part.mul_(part))
 
 
 def lengths(features: Tensor) -> Tensor:
@@ -117,21 +115,36 @@ def _equal_rows(features: Tensor) -> tuple[Tensor, Tensor]:
     Rows are told apart by their sum with fixed random weights; those that agree are compared.
     """
     weights = np.random.default_rng(0).standard_normal(features.shape[1])
-    weights = torch.from_numpy(weights).to(features)
-    step = _rows_at_a_time(features)
-    sums = [(part * weights).sum(dim=1, dtype=torch.float64) for part in features.split(step)]
-    keys, order = torch.cat(sums).sort(stable=True)
+    weights = torch.from_numpy(weights).to(features.device)
+    keys, order = _sums(features, lambda part: part.mul_(weights)).sort(stable=True)
     repeats = torch.zeros_like(keys, dtype=torch.bool)
     repeats[1:] = keys[1:] == keys[:-1]
     places = torch.arange(len(keys), device=keys.device)
     firsts = torch.where(repeats, 0, places).cummax(dim=0).values
     copies, originals = order[repeats], order[firsts[repeats]]
+    step = _rows_at_a_time(features)
     equal = [
         (features[some] == features[others]).all(dim=1)
         for some, others in zip(copies.split(step), originals.split(step), strict=True)
     ]
     equal = torch.cat(equal) if equal else torch.zeros(0, dtype=torch.bool)
     return copies[equal], originals[equal]
+
+
+def _sums(features: Tensor, change: Callable[[Tensor], object]) -> Tensor:
+    """float64 (rows,): the sum of each row, after rows in float64 were changed in place.
+
+    All parts of the features go through the same memory: many large allocations in a row make
+    some allocators keep far more than one part.
+    """
+    step = _rows_at_a_time(features)
+    room = features.new_empty((step, features.shape[1]), dtype=torch.float64)
+    sums = room.new_empty(len(features))
+    for part, result in zip(features.split(step), sums.split(step), strict=True):
+        work = room[: len(part)].copy_(part)
+        change(work)
+        torch.sum(work, dim=1, out=result)
+    return sums
 
 
 def _rows_at_a_time(features: Tensor) -> int:

@@ -14,9 +14,10 @@ import torch
 
 from pgfl.retrieval.distances import Array, Metric, checked_features, distance_blocks
 
-HITS_AT_A_TIME = 32
-COLUMNS_AT_A_TIME = 2**15
-"""Hits times columns are compared in one go, so that the flags stay in a core's cache."""
+FLAGS = 2**20
+"""Hits times images that are compared in one go: a byte each, to stay in a core's cache."""
+WORDS = 255
+"""How many bytes that are 0 or 1 can be added up in one byte."""
 
 
 class NoValidQueryError(ValueError):
@@ -120,7 +121,7 @@ def score(
     query_pids = query_pids.tolist()
 
     def score_rows(distances: np.ndarray, start: int) -> None:
-        flags = np.empty((HITS_AT_A_TIME, COLUMNS_AT_A_TIME), dtype=bool)
+        flags = _flags(len(gallery_pids))
         for query, row in enumerate(distances, start):
             same = rows_of.get(query_pids[query])
             if same is None:
@@ -128,8 +129,7 @@ def score(
             junk = gallery_camids[same] == query_camids[query]
             hits = same[~junk]
             if len(hits):
-                row[same[junk]] = np.inf
-                found = np.sort(_ranks(row, hits, flags))
+                found = _ranks(row, hits, same[junk], flags)
                 precision[query] = np.mean(np.arange(1, len(hits) + 1) / found)
                 first[query] = found[0]
 
@@ -148,32 +148,50 @@ def score(
     return Evaluation(100 * float(precision[valid].mean()), cmc, precision, int(valid.sum()))
 
 
-def _ranks(row: np.ndarray, hits: np.ndarray, flags: np.ndarray) -> np.ndarray:
-    """The rank (from 1) of each hit: what is nearer, or as near and earlier, comes before it.
+def _ranks(row: np.ndarray, hits: np.ndarray, junk: np.ndarray, flags: np.ndarray) -> np.ndarray:
+    """The rank (from 1) of each hit, ascending.
 
     Args:
-        row: (G,) distances of one query, infinite where an image does not count.
-        hits: (P,) places in the row.
-        flags: room for comparisons, (hits at a time, columns at a time).
+        row: (G,) distances of one query; overwritten at the hits and the junk.
+        hits: (P,) places in the row, ascending.
+        junk: places that do not count.
+        flags: from `_flags`.
     """
-    ranks = np.ones(len(hits), dtype=np.int64)
-    height, width = flags.shape
-    for top in range(0, len(hits), height):
-        some = hits[top : top + height]
-        limits = row[some][:, None]
-        for left in range(0, len(row), width):
-            tile = row[left : left + width]
-            found = flags[: len(some), : len(tile)]
-            np.less(tile, limits, out=found)
-            ranks[top : top + height] += [np.count_nonzero(line) for line in found]
-            np.equal(tile, limits, out=found)
-            own = np.count_nonzero((some >= left) & (some < left + width))
-            if np.count_nonzero(found) > own:
-                before = np.clip(some - left, 0, width)
-                ranks[top : top + height] += [
-                    np.count_nonzero(line[:end]) for line, end in zip(found, before, strict=True)
-                ]
-    return ranks
+    limits = row[hits]
+    row[hits] = row[junk] = np.inf
+    before = np.empty(len(hits), dtype=np.int64)
+    for start in range(0, len(hits), len(flags)):
+        some = slice(start, start + len(flags))
+        before[some] = _count_before(row, limits[some], hits[some], flags[: len(hits) - start])
+    order = np.argsort(limits, kind="stable")
+    return before[order] + np.arange(1, len(hits) + 1)
+
+
+def _count_before(
+    row: np.ndarray, limits: np.ndarray, places: np.ndarray, flags: np.ndarray
+) -> np.ndarray:
+    """For each limit: how much of the row is below it, or equal and at an earlier place."""
+    found = flags[:, : len(row)]
+    np.less(row, limits[:, None], out=found)
+    words = flags.view(np.uint64).reshape(len(flags), -1, WORDS)
+    counts = words.sum(axis=2).view(np.uint8).sum(axis=1, dtype=np.int64)
+    np.equal(row, limits[:, None], out=found)
+    if flags.any():
+        counts += [
+            np.count_nonzero(line[:place]) for line, place in zip(found, places, strict=True)
+        ]
+    return counts
+
+
+def _flags(images: int) -> np.ndarray:
+    """Room for the comparisons of some hits with all images.
+
+    Comparisons give bytes. To count them fast, eight are added at a time as words of 64 bits, and
+    no more than 255 words, so that no byte of the sum overflows. Hence the rounded width; what is
+    beyond the images stays false.
+    """
+    width = -(-images // (8 * WORDS)) * 8 * WORDS
+    return np.zeros((max(1, FLAGS // width), width), dtype=bool)
 
 
 def checked_ids(queries: int, images: int, *ids: Array) -> list[np.ndarray]:

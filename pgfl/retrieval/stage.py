@@ -79,9 +79,9 @@ def run_evaluation(
         },
         "chance": chance(splits, manifest, protocol),
         "metric": metric,
+        "feature": feature,
         "protocol": protocol,
         "rerank": rerank,
-        "feature": feature,
         "model_sha256": file_hash(model),
         "manifest_sha256": file_hash(manifest),
         "code": code_hash("pgfl.retrieval.stage"),
@@ -104,7 +104,8 @@ def chance(
             split: rng.standard_normal((len(table), CHANCE_CHANNELS), dtype=np.float32)
             for split, table in splits.items()
         }
-        draws.append(_score(noise, splits, manifest, protocol=protocol))
+        some = SINGLE_SHOT_DRAWS // CHANCE_DRAWS
+        draws.append(_score(noise, splits, manifest, protocol=protocol, single_shot_draws=some))
     return {
         "rank1": float(np.mean([draw.cmc[1] for draw in draws])),
         "mAP": float(np.mean([draw.mAP for draw in draws])),
@@ -126,6 +127,7 @@ def _score(
     metric: Metric = "cosine",
     protocol: Protocol = "multi_shot",
     rerank: bool = False,
+    single_shot_draws: int = SINGLE_SHOT_DRAWS,
 ) -> Evaluation | SingleShot:
     query, gallery = splits["query"], splits["gallery"]
 
@@ -143,7 +145,8 @@ def _score(
 
     try:
         if protocol == "single_shot":
-            return single_shot(evaluate_rows, gallery["pid"].to_numpy(), draws=SINGLE_SHOT_DRAWS)
+            pids = gallery["pid"].to_numpy()
+            return single_shot(evaluate_rows, pids, draws=single_shot_draws)
         return evaluate_rows(slice(None))
     except ValueError as error:
         raise UserError(f"{manifest}: cannot be evaluated: {error}") from None

@@ -161,6 +161,20 @@ def test_many_hits_in_a_wide_gallery_rank_as_a_stable_argsort_ranks_them():
     np.testing.assert_allclose(found.average_precision, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_any_number_of_threads_gives_the_same(threads, monkeypatch):
+    rng = np.random.default_rng(0)
+    distances = rng.integers(0, 50, (7, 300)).astype(np.float64)
+    ids = np.arange(7), rng.integers(0, 9, 300), np.zeros(7), rng.integers(0, 4, 300)
+    found = []
+    for count in (1, threads):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        blocks = np.split(distances.copy(), [4])
+        found.append(score(blocks, *ids, ranks=[1]))
+    np.testing.assert_array_equal(found[0].average_precision, found[1].average_precision)
+    assert found[0].num_valid_queries == 7 and found[0].cmc == found[1].cmc
+
+
 def test_a_million_images_are_ranked():
     rng = np.random.default_rng(0)
     gallery = rng.standard_normal((1_000_000, 2), dtype=np.float32)

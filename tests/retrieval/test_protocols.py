@@ -1,10 +1,15 @@
+import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
+from pgfl.retrieval import stage
 from pgfl.retrieval.metrics import Evaluation, NoValidQueryError, evaluate
 from pgfl.retrieval.protocols import single_shot, single_shot_rows
+from pgfl.retrieval.rerank import evaluate_reranked
 
 PIDS = np.array([3, 1, 3, 2, 1, 3, 9])
 
@@ -69,3 +74,60 @@ def test_draws_without_a_valid_query_do_not_count():
 def test_no_draws_are_an_error():
     with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
         single_shot(lambda rows: evaluation(1.0, 1.0), PIDS, draws=0)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The stage on random features; gives the report and the features, pids and camids."""
+    rng = np.random.default_rng(0)
+    pids, cameras = np.arange(90) % 9, np.arange(90) % 4
+    features = rng.standard_normal((90, 5)) + 2 * np.eye(9)[pids][:, :5]
+    table = pd.DataFrame({"image": np.arange(90).astype(str), "pid": pids, "camid": cameras})
+    table["split"] = np.where(np.arange(90) < 20, "query", "gallery")
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    (tmp_path / "model").write_bytes(b"")
+    monkeypatch.setattr(stage, "load_student", lambda path: (torch.nn.Identity(), None))
+    monkeypatch.setattr(
+        stage, "embed", lambda *given, **options: features[np.array(given[3], int)]
+    )
+
+    def run(**options):
+        report = stage.run_evaluation(
+            tmp_path / "model",
+            tmp_path / "manifest.csv",
+            tmp_path / "out.json",
+            metric="cosine",
+            feature="after_bnneck",
+            batch_size=1,
+            **options,
+        )
+        assert json.loads((tmp_path / "out.json").read_text()) == report
+        return report
+
+    sides = slice(0, 20), slice(20, 90)
+    return run, [array[side] for array in (features, pids, cameras) for side in sides]
+
+
+def test_the_stage_reports_means_and_deviations_of_single_shot(run):
+    run, arrays = run
+    multi, single = run(), run(protocol="single_shot")
+    names = {"rank1", "rank3", "rank5", "rank10", "mAP"}
+    assert names <= set(multi) and set(single) - set(multi) == {f"{name}_std" for name in names}
+    assert multi["protocol"] == "multi_shot" and single["protocol"] == "single_shot"
+    assert not multi["rerank"] and multi["mAP"] == evaluate(*arrays).mAP
+
+    def evaluate_rows(rows):
+        return evaluate(*(a[rows] if index % 2 else a for index, a in enumerate(arrays)))
+
+    expected = single_shot(evaluate_rows, arrays[3])
+    assert (single["mAP"], single["mAP_std"]) == (expected.mAP, expected.mAP_std)
+    assert (single["rank5"], single["rank5_std"]) == (expected.cmc[5], expected.cmc_std[5])
+    # Of nine images one is right: harder to guess than one of many.
+    assert single["chance"]["rank1"] == pytest.approx(100 / 9, abs=5)
+
+
+def test_the_stage_re_ranks_on_demand(run):
+    run, arrays = run
+    report = run(rerank=True)
+    assert report["rerank"] and report["mAP"] == evaluate_reranked(*arrays).mAP
+    assert report["mAP"] != evaluate(*arrays).mAP

@@ -16,6 +16,8 @@ Metric = Literal["cosine", "euclidean"]
 
 BLOCK_BYTES = 24 * 2**20
 """What one block of distances may take when nobody says how many rows it has."""
+LEAST_ROWS = 32
+"""But with fewer rows than this the product would wait for memory: it reads all of the gallery."""
 PASS_BYTES = 2 * 2**20
 """How much of the features is looked at in one go: it should stay in a core's cache."""
 
@@ -82,7 +84,7 @@ def distance_blocks(
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f"no metric {metric!r}; known: cosine, euclidean")
     if chunk_size is None:
-        chunk_size = max(1, BLOCK_BYTES // (len(gallery) * gallery.element_size()))
+        chunk_size = max(LEAST_ROWS, BLOCK_BYTES // (len(gallery) * gallery.element_size()))
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     return _blocks(query, gallery, metric, min(chunk_size, len(query)))

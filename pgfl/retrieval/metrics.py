@@ -67,7 +67,7 @@ def evaluate(
         metric: `cosine` or `euclidean` distance.
         ranks: at which CMC is wanted.
         chunk_size: queries compared at a time; memory grows by 4 * chunk_size * G bytes. None
-            chooses it so that this stays within 24 MB (or one query).
+            chooses it so that this stays within 24 MiB, but at least 32 queries.
 
     Returns:
         See `Evaluation`.
@@ -114,37 +114,49 @@ def score(
 
     Raises:
         NoValidQueryError: no query has a match.
+        ValueError: the blocks together are not (Q, G).
     """
-    precision = np.full(len(query_pids), np.nan)
-    first = np.zeros(len(query_pids), dtype=np.int64)
+    found = [np.empty(0, dtype=np.int64)] * len(query_pids)
     rows_of = _rows_by_pid(gallery_pids)
     query_pids = query_pids.tolist()
 
-    def score_rows(distances: np.ndarray, start: int) -> None:
+    def find(distances: np.ndarray, start: int) -> None:
         flags = _flags(len(gallery_pids))
         for query, row in enumerate(distances, start):
             same = rows_of.get(query_pids[query])
-            if same is None:
-                continue
-            junk = gallery_camids[same] == query_camids[query]
-            hits = same[~junk]
-            if len(hits):
-                found = _ranks(row, hits, same[junk], flags)
-                precision[query] = np.mean(np.arange(1, len(hits) + 1) / found)
-                first[query] = found[0]
+            if same is not None:
+                junk = gallery_camids[same] == query_camids[query]
+                found[query] = _ranks(row, same[~junk], same[junk], flags)
 
     start = 0
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads()  # comparing whole rows, NumPy lets other threads run
     with ThreadPoolExecutor(threads) as pool:
         for block in blocks:
+            if block.shape != (min(len(block), len(found) - start), len(gallery_pids)):
+                raise ValueError(f"a block of distances of shape {block.shape} does not fit")
             parts = np.array_split(block, threads)
             starts = start + np.cumsum([0, *map(len, parts[:-1])])
-            list(pool.map(score_rows, parts, starts))
+            list(pool.map(find, parts, starts))
             start += len(block)
-    valid = first > 0
+    if start < len(found):
+        raise ValueError(f"distances of {start} queries, but there are {len(found)}")
+    return _summary(found, ranks)
+
+
+def _summary(found: list[np.ndarray], ranks: Sequence[int]) -> Evaluation:
+    """Score the ranks of each query's hits: ascending, from 1, none without a match."""
+    counts = np.array([len(hits) for hits in found])
+    valid = counts > 0
     if not valid.any():
         raise NoValidQueryError("no query has a match in the gallery (same pid, another camera)")
-    cmc = {int(rank): 100 * float(np.mean(first[valid] <= rank)) for rank in ranks}
+    starts = np.cumsum(counts) - counts
+    hits = np.concatenate(found)
+    numbers = np.arange(1, len(hits) + 1) - np.repeat(starts, counts)
+    queries = np.repeat(np.arange(len(found)), counts)
+    totals = np.bincount(queries, numbers / hits, minlength=len(found))
+    precision = np.divide(totals, counts, out=np.full(len(found), np.nan), where=valid)
+    first = hits[starts[valid]]
+    cmc = {int(rank): 100 * float(np.mean(first <= rank)) for rank in ranks}
     return Evaluation(100 * float(precision[valid].mean()), cmc, precision, int(valid.sum()))
 
 

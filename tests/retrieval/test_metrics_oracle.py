@@ -175,6 +175,20 @@ def test_any_number_of_threads_gives_the_same(threads, monkeypatch):
     assert found[0].num_valid_queries == 7 and found[0].cmc == found[1].cmc
 
 
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(2, 4), (2, 4)], r"shape \(2, 4\) does not fit"),
+        ([(3, 5)], r"shape \(3, 5\) does not fit"),
+        ([(2, 4)], "distances of 2 queries, but there are 3"),
+    ],
+)
+def test_distances_that_are_not_of_all_queries_and_images_are_an_error(shapes, message):
+    ids = [np.zeros(count, int) for count in (3, 4, 3, 4)]
+    with pytest.raises(ValueError, match=message):
+        score(map(np.zeros, shapes), *ids, ranks=[1])
+
+
 def test_a_million_images_are_ranked():
     rng = np.random.default_rng(0)
     gallery = rng.standard_normal((1_000_000, 2), dtype=np.float32)

@@ -290,6 +290,8 @@ def evaluate(
     metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
     feature: Annotated[str, typer.Option(help="after_bnneck or before_bnneck.")] = "after_bnneck",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    protocol: Annotated[str, typer.Option(help="multi_shot or single_shot.")] = "multi_shot",
+    rerank: Annotated[bool, typer.Option(help="Re-rank by k-reciprocal neighbours.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
     """Evaluate a student on the query and gallery images of a manifest."""
@@ -299,16 +301,15 @@ def evaluate(
     from pgfl.retrieval.stage import run_evaluation
 
     torch.set_num_threads(threads)
-    options = {"metric": metric, "feature": feature, "batch_size": batch_size}
+    options = {
+        "metric": metric,
+        "feature": feature,
+        "batch_size": batch_size,
+        "protocol": protocol,
+        "rerank": rerank,
+    }
     parsed = EvaluationSettings.parse(options, "evaluation")
-    report = run_evaluation(
-        model,
-        manifest,
-        out,
-        metric=parsed.metric,
-        feature=parsed.feature,
-        batch_size=parsed.batch_size,
-    )
+    report = run_evaluation(model, manifest, out, **parsed.model_dump())
     print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")
 
 

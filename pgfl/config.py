@@ -82,6 +82,10 @@ class EvaluationSettings(Settings):
     metric: Literal["cosine", "euclidean"] = "cosine"
     feature: Literal["after_bnneck", "before_bnneck"] = "after_bnneck"
     batch_size: int = Field(64, ge=1)
+    protocol: Literal["multi_shot", "single_shot"] = "multi_shot"
+    """`single_shot`: means over 100 random galleries of one image a person."""
+    rerank: bool = False
+    """Whether distances are re-ranked by k-reciprocal neighbours (k1=20, k2=6, lambda=0.3)."""
 
 
 class ResourceSettings(Settings):

@@ -5,16 +5,23 @@ count, for each hit, the distances below its own. Ties rank as a stable argsort 
 of equally distant images the one that stands earlier in the gallery comes first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-Array = np.ndarray | Tensor
-Metric = Literal["cosine", "euclidean"]
+from pgfl.retrieval.distances import Array, Metric, checked_features, distance_blocks
+
+FLAGS = 2**20
+"""Hits times images that are compared in one go: a byte each, to stay in a core's cache."""
+WORDS = 255
+"""How many bytes that are 0 or 1 can be added up in one byte."""
+
+
+class NoValidQueryError(ValueError):
+    """No query has a match."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +48,26 @@ def evaluate(
     *,
     metric: Metric = "cosine",
     ranks: Sequence[int] = (1, 3, 5, 10),
-    chunk_size: int = 128,
+    chunk_size: int | None = None,
 ) -> Evaluation:
     """Rank the gallery for every query and score the ranking.
 
     Gallery images of the query's own identity *and* camera are junk: they are left out of the
-    ranking. Average precision is the mean of the precision at each match.
+    ranking. Average precision is the mean of the precision at each match (Zheng et al., ICCV
+    2015). Equally distant images rank in the order in which they stand in the gallery; equal
+    gallery features are always equally distant.
 
     Args:
         query_features: (Q, c).
-        gallery_features: (G, c), on the same device.
+        gallery_features: (G, c); where it lies is where distances are computed.
         query_pids: (Q,) identities.
         gallery_pids: (G,).
         query_camids: (Q,) cameras.
         gallery_camids: (G,).
         metric: `cosine` or `euclidean` distance.
         ranks: at which CMC is wanted.
-        chunk_size: queries compared at a time; memory grows by 4 * chunk_size * G bytes.
+        chunk_size: queries compared at a time; memory grows by 4 * chunk_size * G bytes. None
+            chooses it so that this stays within 24 MiB, but at least 32 queries.
 
     Returns:
         See `Evaluation`.
@@ -75,82 +85,146 @@ def evaluate(
     >>> result.mAP, result.cmc[1]
     (100.0, 100.0)
     """
-    query, gallery = _features(query_features, "query"), _features(gallery_features, "gallery")
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(f"query has {query.shape[1]} channels, gallery {gallery.shape[1]}")
-    q_pids = _ids(query_pids, query, "query_pids")
-    q_cams = _ids(query_camids, query, "query_camids")
-    g_pids = _ids(gallery_pids, gallery, "gallery_pids")
-    g_cams = _ids(gallery_camids, gallery, "gallery_camids")
-    wider = torch.promote_types(query.dtype, gallery.dtype)
-    query, gallery = _prepared(query.to(wider), metric), _prepared(gallery.to(wider), metric)
-    # Distances up to what does not change a query's order: -q.g, or |g|^2 / 2 - q.g
-    offset = gallery.new_zeros(1) if metric == "cosine" else gallery.square().sum(dim=1) / 2
-    precision = np.full(len(query), np.nan)
-    first = np.zeros(len(query), dtype=np.int64)
-    rows_of = _rows_by_pid(g_pids)
-    for start in range(0, len(query), chunk_size):
-        block = query[start : start + chunk_size]
-        distances = torch.addmm(offset, block, gallery.T, alpha=-1)
-        for row, distance in enumerate(distances, start=start):
-            same = rows_of.get(int(q_pids[row]))
-            if same is None:
-                continue
-            junk = g_cams[same] == q_cams[row]
-            hits = same[~junk]
-            if len(hits):
-                ranks_of_hits = np.sort(_ranks(distance, hits, same[junk]))
-                precision[row] = np.mean(np.arange(1, len(hits) + 1) / ranks_of_hits)
-                first[row] = ranks_of_hits[0]
-    valid = ~np.isnan(precision)
+    query, gallery = checked_features(query_features, gallery_features)
+    ids = checked_ids(
+        len(query), len(gallery), query_pids, gallery_pids, query_camids, gallery_camids
+    )
+    return score(distance_blocks(query, gallery, metric, chunk_size), *ids, ranks=ranks)
+
+
+def score(
+    blocks: Iterable[np.ndarray],
+    query_pids: np.ndarray,
+    gallery_pids: np.ndarray,
+    query_camids: np.ndarray,
+    gallery_camids: np.ndarray,
+    *,
+    ranks: Sequence[int],
+) -> Evaluation:
+    """Score given distances.
+
+    Args:
+        blocks: the rows of the (Q, G) distance matrix in order, some at a time; finite. They
+            are overwritten.
+        query_pids: (Q,) identities.
+        gallery_pids: (G,).
+        query_camids: (Q,) cameras.
+        gallery_camids: (G,).
+        ranks: at which CMC is wanted.
+
+    Raises:
+        NoValidQueryError: no query has a match.
+        ValueError: the blocks together are not (Q, G).
+    """
+    found = [np.empty(0, dtype=np.int64)] * len(query_pids)
+    rows_of = _rows_by_pid(gallery_pids)
+    query_pids = query_pids.tolist()
+
+    def find(distances: np.ndarray, start: int) -> None:
+        flags = _flags(len(gallery_pids))
+        for query, row in enumerate(distances, start):
+            same = rows_of.get(query_pids[query])
+            if same is not None:
+                junk = gallery_camids[same] == query_camids[query]
+                found[query] = _ranks(row, same[~junk], same[junk], flags)
+
+    start = 0
+    threads = torch.get_num_threads()  # comparing whole rows, NumPy lets other threads run
+    with ThreadPoolExecutor(threads) as pool:
+        for block in blocks:
+            if block.shape != (min(len(block), len(found) - start), len(gallery_pids)):
+                raise ValueError(f"a block of distances of shape {block.shape} does not fit")
+            parts = np.array_split(block, threads)
+            starts = start + np.cumsum([0, *map(len, parts[:-1])])
+            list(pool.map(find, parts, starts))
+            start += len(block)
+    if start < len(found):
+        raise ValueError(f"distances of {start} queries, but there are {len(found)}")
+    return _summary(found, ranks)
+
+
+def _summary(found: list[np.ndarray], ranks: Sequence[int]) -> Evaluation:
+    """Score the ranks of each query's hits: ascending, from 1, none without a match."""
+    counts = np.array([len(hits) for hits in found])
+    valid = counts > 0
     if not valid.any():
-        raise ValueError("no query has a match in the gallery (same pid, another camera)")
-    cmc = {int(rank): 100 * float(np.mean(first[valid] <= rank)) for rank in ranks}
+        raise NoValidQueryError("no query has a match in the gallery (same pid, another camera)")
+    starts = np.cumsum(counts) - counts
+    hits = np.concatenate(found)
+    numbers = np.arange(1, len(hits) + 1) - np.repeat(starts, counts)
+    queries = np.repeat(np.arange(len(found)), counts)
+    totals = np.bincount(queries, numbers / hits, minlength=len(found))
+    precision = np.divide(totals, counts, out=np.full(len(found), np.nan), where=valid)
+    first = hits[starts[valid]]
+    cmc = {int(rank): 100 * float(np.mean(first <= rank)) for rank in ranks}
     return Evaluation(100 * float(precision[valid].mean()), cmc, precision, int(valid.sum()))
 
 
-def _ranks(distance: Tensor, hits: np.ndarray, junk: np.ndarray) -> np.ndarray:
-    """The rank (from 1) of each hit among all gallery images that are not junk.
+def _ranks(row: np.ndarray, hits: np.ndarray, junk: np.ndarray, flags: np.ndarray) -> np.ndarray:
+    """The rank (from 1) of each hit, ascending.
 
     Args:
-        distance: (G,) of one query.
-        hits: rows of the gallery.
-        junk: rows that do not count.
+        row: (G,) distances of one query; overwritten at the hits and the junk.
+        hits: (P,) places in the row, ascending.
+        junk: places that do not count.
+        flags: from `_flags`.
     """
-    at = torch.from_numpy(hits).to(distance.device)
-    limits = distance[at].unsqueeze(1)
-    places = torch.arange(len(distance), device=distance.device)
-    before = places < at.unsqueeze(1)
-    ahead = (distance < limits) | ((distance == limits) & before)
-    if len(junk):
-        ahead[:, torch.from_numpy(junk).to(distance.device)] = False
-    return 1 + ahead.sum(dim=1).cpu().numpy()
+    limits = row[hits]
+    row[hits] = row[junk] = np.inf
+    before = np.empty(len(hits), dtype=np.int64)
+    for start in range(0, len(hits), len(flags)):
+        some = slice(start, start + len(flags))
+        before[some] = _count_before(row, limits[some], hits[some], flags[: len(hits) - start])
+    order = np.argsort(limits, kind="stable")
+    return before[order] + np.arange(1, len(hits) + 1)
 
 
-def _features(features: Array, name: str) -> Tensor:
-    tensor = torch.as_tensor(features)
-    if tensor.ndim != 2 or 0 in tensor.shape:
-        raise ValueError(f"{name}_features must be (images, channels), got {tuple(tensor.shape)}")
-    tensor = tensor.double() if tensor.dtype == torch.float64 else tensor.float()
-    if not tensor.isfinite().all():
-        row = int((~tensor.isfinite()).any(dim=1).nonzero()[0])
-        raise ValueError(f"{name}_features: row {row} holds NaN or infinity")
-    return tensor
+def _count_before(
+    row: np.ndarray, limits: np.ndarray, places: np.ndarray, flags: np.ndarray
+) -> np.ndarray:
+    """For each limit: how much of the row is below it, or equal and at an earlier place."""
+    found = flags[:, : len(row)]
+    np.less(row, limits[:, None], out=found)
+    words = flags.view(np.uint64).reshape(len(flags), -1, WORDS)
+    counts = words.sum(axis=2).view(np.uint8).sum(axis=1, dtype=np.int64)
+    np.equal(row, limits[:, None], out=found)
+    if flags.any():
+        counts += [
+            np.count_nonzero(line[:place]) for line, place in zip(found, places, strict=True)
+        ]
+    return counts
 
 
-def _ids(ids: Array, features: Tensor, name: str) -> np.ndarray:
-    array = ids.cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
-    if array.shape != (len(features),):
-        raise ValueError(f"{name} has shape {array.shape}, but there are {len(features)} features")
-    return array
+def _flags(images: int) -> np.ndarray:
+    """Room for the comparisons of some hits with all images.
+
+    Comparisons give bytes. To count them fast, eight are added at a time as words of 64 bits, and
+    no more than 255 words, so that no byte of the sum overflows. Hence the rounded width; what is
+    beyond the images stays false.
+    """
+    width = -(-images // (8 * WORDS)) * 8 * WORDS
+    return np.zeros((max(1, FLAGS // width), width), dtype=bool)
 
 
-def _prepared(features: Tensor, metric: str) -> Tensor:
-    if metric == "cosine":
-        return torch.nn.functional.normalize(features, dim=1)
-    if metric == "euclidean":
-        return features
-    raise ValueError(f"no metric {metric!r}; known: cosine, euclidean")
+def checked_ids(queries: int, images: int, *ids: Array) -> list[np.ndarray]:
+    """Query pids, gallery pids, query camids and gallery camids as arrays.
+
+    Args:
+        queries: how many queries there are.
+        images: how many gallery images there are.
+        ids: in the order above.
+
+    Raises:
+        ValueError: their number is not that of the features.
+    """
+    names = ("query_pids", "gallery_pids", "query_camids", "gallery_camids")
+    arrays = []
+    for name, given, expected in zip(names, ids, (queries, images) * 2, strict=True):
+        array = given.cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+        if array.shape != (expected,):
+            raise ValueError(f"{name} has shape {array.shape}, but there are {expected} features")
+        arrays.append(array)
+    return arrays
 
 
 def _rows_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:

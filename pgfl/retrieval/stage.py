@@ -11,16 +11,28 @@ from pgfl.errors import UserError
 from pgfl.files import file_hash, write_json
 from pgfl.models.student_file import load_student
 from pgfl.provenance import code_hash
+from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
-from pgfl.retrieval.metrics import Evaluation, Metric, evaluate
+from pgfl.retrieval.metrics import Evaluation, evaluate
+from pgfl.retrieval.protocols import Protocol, SingleShot, single_shot
+from pgfl.retrieval.rerank import evaluate_reranked
 
 RANKS = (1, 3, 5, 10)
+SINGLE_SHOT_DRAWS = 100
 CHANCE_DRAWS = 5
 CHANCE_CHANNELS = 128
 
 
 def run_evaluation(
-    model: Path, manifest: Path, out: Path, *, metric: Metric, feature: str, batch_size: int
+    model: Path,
+    manifest: Path,
+    out: Path,
+    *,
+    metric: Metric,
+    feature: str,
+    batch_size: int,
+    protocol: Protocol = "multi_shot",
+    rerank: bool = False,
 ) -> dict[str, object]:
     """Evaluate a student on the query and gallery splits of a manifest.
 
@@ -31,6 +43,9 @@ def run_evaluation(
         metric: `cosine` or `euclidean`.
         feature: `after_bnneck` or `before_bnneck`.
         batch_size: images at a time.
+        protocol: `multi_shot`, or `single_shot` for means and standard deviations over
+            galleries of one image a person.
+        rerank: whether the distances are re-ranked.
 
     Returns:
         What was written: percentages, counts, what random features reach, and hashes.
@@ -52,10 +67,9 @@ def run_evaluation(
         )
         for split, table in splits.items()
     }
-    result = _score(features, splits, metric, manifest)
+    result = _score(features, splits, manifest, metric, protocol, rerank)
     report = {
-        **{f"rank{rank}": value for rank, value in result.cmc.items()},
-        "mAP": result.mAP,
+        **_percentages(result),
         "counts": {
             "query": len(splits["query"]),
             "valid_query": result.num_valid_queries,
@@ -63,9 +77,11 @@ def run_evaluation(
             "query_identities": splits["query"]["pid"].nunique(),
             "gallery_identities": splits["gallery"]["pid"].nunique(),
         },
-        "chance": chance(splits, manifest),
+        "chance": chance(splits, manifest, protocol),
         "metric": metric,
         "feature": feature,
+        "protocol": protocol,
+        "rerank": rerank,
         "model_sha256": file_hash(model),
         "manifest_sha256": file_hash(manifest),
         "code": code_hash("pgfl.retrieval.stage"),
@@ -74,7 +90,9 @@ def run_evaluation(
     return report
 
 
-def chance(splits: dict[str, pd.DataFrame], manifest: Path) -> dict[str, float]:
+def chance(
+    splits: dict[str, pd.DataFrame], manifest: Path, protocol: Protocol = "multi_shot"
+) -> dict[str, float]:
     """What features without any information reach: the mean over a few random draws.
 
     On a small test set that is far from zero, so every result carries its own yardstick.
@@ -86,30 +104,49 @@ def chance(splits: dict[str, pd.DataFrame], manifest: Path) -> dict[str, float]:
             split: rng.standard_normal((len(table), CHANCE_CHANNELS), dtype=np.float32)
             for split, table in splits.items()
         }
-        draws.append(_score(noise, splits, "cosine", manifest))
+        some = SINGLE_SHOT_DRAWS // CHANCE_DRAWS
+        draws.append(_score(noise, splits, manifest, protocol=protocol, single_shot_draws=some))
     return {
         "rank1": float(np.mean([draw.cmc[1] for draw in draws])),
         "mAP": float(np.mean([draw.mAP for draw in draws])),
     }
 
 
+def _percentages(result: Evaluation | SingleShot) -> dict[str, float]:
+    found = {f"rank{rank}": value for rank, value in result.cmc.items()} | {"mAP": result.mAP}
+    if isinstance(result, SingleShot):
+        found |= {f"rank{rank}_std": value for rank, value in result.cmc_std.items()}
+        found |= {"mAP_std": result.mAP_std}
+    return found
+
+
 def _score(
     features: dict[str, np.ndarray],
     splits: dict[str, pd.DataFrame],
-    metric: Metric,
     manifest: Path,
-) -> Evaluation:
+    metric: Metric = "cosine",
+    protocol: Protocol = "multi_shot",
+    rerank: bool = False,
+    single_shot_draws: int = SINGLE_SHOT_DRAWS,
+) -> Evaluation | SingleShot:
     query, gallery = splits["query"], splits["gallery"]
-    try:
-        return evaluate(
+
+    def evaluate_rows(rows: np.ndarray | slice) -> Evaluation:
+        return (evaluate_reranked if rerank else evaluate)(
             features["query"],
-            features["gallery"],
+            features["gallery"][rows],
             query["pid"].to_numpy(),
-            gallery["pid"].to_numpy(),
+            gallery["pid"].to_numpy()[rows],
             query["camid"].to_numpy(),
-            gallery["camid"].to_numpy(),
+            gallery["camid"].to_numpy()[rows],
             metric=metric,
             ranks=RANKS,
         )
+
+    try:
+        if protocol == "single_shot":
+            pids = gallery["pid"].to_numpy()
+            return single_shot(evaluate_rows, pids, draws=single_shot_draws)
+        return evaluate_rows(slice(None))
     except ValueError as error:
         raise UserError(f"{manifest}: cannot be evaluated: {error}") from None

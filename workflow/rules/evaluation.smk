@@ -11,6 +11,8 @@ rule evaluate:
         metric=settings.evaluation.metric,
         feature=settings.evaluation.feature,
         batch_size=settings.evaluation.batch_size,
+        protocol=settings.evaluation.protocol,
+        rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
         code=code_hash("pgfl.retrieval.stage"),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.log",
@@ -23,4 +25,5 @@ rule evaluate:
     shell:
         "python -m pgfl evaluate {input.model:q} {input.manifest:q} --out {output:q}"
         " --metric {params.metric} --feature {params.feature}"
-        " --batch-size {params.batch_size} --threads {threads} 2>&1 | tee {log:q}"
+        " --batch-size {params.batch_size} --protocol {params.protocol} {params.rerank}"
+        " --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,225 @@
+"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) with sparse matrices.
+
+All images, queries first, get a set of k-reciprocal neighbours: those that are among each
+other's nearest. Images are then compared by the Jaccard distance of these (weighted) sets. A set
+is a few dozen of many thousand images, so sets are rows of sparse matrices, and set operations
+are products and maxima of such matrices.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from pgfl.retrieval.distances import (
+    Array,
+    Metric,
+    checked_features,
+    distance_blocks,
+    lengths,
+    squared_lengths,
+)
+from pgfl.retrieval.metrics import Evaluation, checked_ids, score
+
+
+def evaluate_reranked(
+    query_features: Array,
+    gallery_features: Array,
+    query_pids: Array,
+    gallery_pids: Array,
+    query_camids: Array,
+    gallery_camids: Array,
+    *,
+    metric: Metric = "cosine",
+    ranks: Sequence[int] = (1, 3, 5, 10),
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
+    chunk_size: int | None = None,
+) -> Evaluation:
+    """Like `pgfl.retrieval.evaluate`, with re-ranked distances.
+
+    Args and errors: those of `pgfl.retrieval.evaluate` and of `reranked_blocks`.
+    """
+    query, gallery = checked_features(query_features, gallery_features)
+    ids = checked_ids(
+        len(query), len(gallery), query_pids, gallery_pids, query_camids, gallery_camids
+    )
+    blocks = reranked_blocks(
+        query,
+        gallery,
+        metric=metric,
+        k1=k1,
+        k2=k2,
+        lambda_value=lambda_value,
+        chunk_size=chunk_size,
+    )
+    return score(blocks, *ids, ranks=ranks)
+
+
+def reranked_blocks(
+    query_features: Array,
+    gallery_features: Array,
+    *,
+    metric: Metric = "cosine",
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
+    chunk_size: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Re-ranked distances: (1 - lambda) * Jaccard distance + lambda * original distance.
+
+    The original distance of two images is their squared Euclidean distance (with metric
+    `cosine`: that of their directions) over the largest one that the first of them has, as in the
+    authors' code. Of equally distant neighbours the one that stands earlier, queries before the
+    gallery, is the nearer one. Memory beyond the features: a copy of them, a block of distances,
+    and a few dozen numbers an image.
+
+    Args:
+        query_features: (Q, c).
+        gallery_features: (G, c).
+        metric: `cosine` or `euclidean`.
+        k1: how many neighbours are asked whether they are mutual; at least 1.
+        k2: how many nearest neighbours' sets are averaged into an image's own; at least 1.
+        lambda_value: weight of the original distance, in [0, 1].
+        chunk_size: queries compared at a time; None chooses by the number of images.
+
+    Yields:
+        (rows, G): the rows of the distance matrix in order, in [0, 1].
+
+    Raises:
+        ValueError: wrong shapes, NaN or infinite features, an unknown metric, or a parameter
+            out of its range.
+    """
+    if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
+        raise ValueError(
+            f"re-ranking needs k1 >= 1, k2 >= 1 and lambda in [0, 1],"
+            f" got {k1}, {k2} and {lambda_value}"
+        )
+    if metric not in ("cosine", "euclidean"):
+        raise ValueError(f"no metric {metric!r}; known: cosine, euclidean")
+    query, gallery = checked_features(query_features, gallery_features)
+    images = torch.cat([query, gallery])
+    if metric == "cosine":
+        images /= lengths(images).unsqueeze(1)
+    space = _space(images, max(k1 + 1, k2), chunk_size)
+    sets = _averaged(_weighted(_expanded(space.nearest, k1), space), space.nearest[:, :k2])
+    return _mixed(space, sets, len(query), lambda_value, chunk_size)
+
+
+@dataclass(frozen=True)
+class _Space:
+    """All images, queries first, and how far they are apart. Distances are squared and halved."""
+
+    images: Tensor
+    """(N, c)."""
+    half: np.ndarray
+    """float64 (N,): distance from the origin."""
+    nearest: np.ndarray
+    """int64 (N, k): of each image its nearest ones, itself among them, nearest first."""
+    largest: np.ndarray
+    """float64 (N,): distance to the farthest image; one where all images are the same."""
+
+
+def _space(images: Tensor, count: int, chunk_size: int | None) -> _Space:
+    half = squared_lengths(images).cpu().numpy() / 2
+    nearest, largest = [], []
+    for block in distance_blocks(images, images, "euclidean", chunk_size):
+        nearest.append(_smallest(block, min(count, len(images))))
+        largest.append(block.max(axis=1))
+    farthest = np.concatenate(largest) + half
+    return _Space(images, half, np.concatenate(nearest), np.where(farthest > 0, farthest, 1.0))
+
+
+def _smallest(block: np.ndarray, count: int) -> np.ndarray:
+    """(rows, count): columns of each row's smallest values in order, of equals the earlier."""
+    limits = torch.from_numpy(block).topk(count, largest=False).values[:, -1:].numpy()
+    rows, columns = np.nonzero(block <= limits)
+    order = np.lexsort((block[rows, columns], rows))
+    starts = np.searchsorted(rows, np.arange(len(block)))
+    return columns[order[starts[:, None] + np.arange(count)]]
+
+
+def _expanded(nearest: np.ndarray, k1: int) -> sparse.csr_array:
+    """The set R*(i, k1) of every image i: row i is non-zero in the columns of its members.
+
+    R(i, k1) are the images that have i among their k1 nearest and are among the k1 nearest of i.
+    A member brings along its own R(., k1 / 2) where more than two thirds of that are in R(i, k1).
+    """
+    members = _mutual(nearest[:, : k1 + 1])
+    halves = _mutual(nearest[:, : round(k1 / 2) + 1])
+    # Membership is mutual, so halves is its own transpose.
+    shared = (members @ halves).multiply(members).tocsr()
+    shared.data = (3 * shared.data > 2 * np.diff(halves.indptr)[shared.indices]).astype(np.int32)
+    return members + shared @ halves
+
+
+def _mutual(nearest: np.ndarray) -> sparse.csr_array:
+    chosen = _rows(nearest, np.ones(nearest.size, dtype=np.int32))
+    return chosen.multiply(chosen.T).tocsr()
+
+
+def _rows(columns: np.ndarray, values: np.ndarray) -> sparse.csr_array:
+    """A square matrix with the same number of entries in each row."""
+    size, count = columns.shape
+    starts = np.arange(0, size * count + 1, count)
+    return sparse.csr_array((values, columns.ravel(), starts), shape=(size, size))
+
+
+def _weighted(sets: sparse.csr_array, space: _Space) -> sparse.csr_array:
+    """Every member weighs exp(-its relative distance), scaled to a sum of one in each row."""
+    images, half = space.images.cpu().numpy(), space.half
+    sets.eliminate_zeros()
+    weights = np.empty(sets.nnz)
+    for row, (start, stop) in enumerate(itertools.pairwise(sets.indptr)):
+        members = sets.indices[start:stop]
+        distances = half[row] + half[members] - images[members] @ images[row]
+        closeness = np.exp(-np.maximum(distances, 0) / space.largest[row])
+        weights[start:stop] = closeness / closeness.sum()
+    return sparse.csr_array((weights, sets.indices, sets.indptr), shape=sets.shape)
+
+
+def _averaged(sets: sparse.csr_array, nearest: np.ndarray) -> sparse.csr_array:
+    """Each row becomes the mean of the rows of its nearest images (local query expansion)."""
+    count = nearest.shape[1]
+    return sets if count == 1 else _rows(nearest, np.full(nearest.size, 1 / count)) @ sets
+
+
+def _mixed(
+    space: _Space,
+    sets: sparse.csr_array,
+    queries: int,
+    lambda_value: float,
+    chunk_size: int | None,
+) -> Iterator[np.ndarray]:
+    """Blocks of final distances."""
+    query, gallery = space.images[:queries], space.images[queries:]
+    inverted = sets[queries:].tocsc()
+    row = 0
+    for block in distance_blocks(query, gallery, "euclidean", chunk_size):
+        for distances in block:
+            original = np.maximum(distances + space.half[row], 0) / space.largest[row]
+            start, stop = sets.indptr[row : row + 2]
+            shared = _shared(sets.indices[start:stop], sets.data[start:stop], inverted)
+            jaccard = 1 - shared / (2 - shared)
+            distances[:] = (1 - lambda_value) * jaccard + lambda_value * original
+            row += 1
+        yield block
+
+
+def _shared(members: np.ndarray, weights: np.ndarray, inverted: sparse.csc_array) -> np.ndarray:
+    """float64 (G,): what a set has in common with that of each gallery image.
+
+    That is the sum of the smaller weights, over the images that are members of both. Only the
+    gallery images that hold a member are visited: the columns of `inverted` (G, N) list them.
+    """
+    starts = inverted.indptr[members]
+    counts = inverted.indptr[members + 1] - starts
+    ends = np.cumsum(counts)
+    places = np.arange(counts.sum()) + np.repeat(starts - ends + counts, counts)
+    smaller = np.minimum(np.repeat(weights, counts), inverted.data[places])
+    return np.bincount(inverted.indices[places], smaller, minlength=inverted.shape[0])

@@ -260,6 +260,24 @@ def heatmaps_make(
     print(f"{out}: {make_heatmaps(manifest, split, weights, out, parsed)} images")
 
 
+@heatmaps_app.command("check")
+def heatmaps_check(
+    file: Path,
+    manifest: Annotated[Path, typer.Option(help="The manifest that it was made for.")],
+    split: Annotated[str, typer.Option(help="Default: the file's own name, as train.h5.")] = "",
+) -> None:
+    """Prove that a heatmap file fits a manifest: names, order, shapes, sums, no NaN."""
+    from pgfl.datasets.manifest import SPLITS, read_manifest
+    from pgfl.pose.check import check_store
+
+    split = split or file.stem
+    if split not in SPLITS:
+        raise UserError(f"{file}: whose heatmaps? Say --split {', '.join(SPLITS)}")
+    images = list(read_manifest(manifest, split)["image"])
+    check_store(file, images)
+    print(f"{file}: fits {manifest}, {split}: {len(images)} images")
+
+
 @app.command("train")
 def train(
     manifest: Path,

@@ -50,7 +50,7 @@ def obtain(source: Source, target: Path, *, folder: Path, file: Path | None, url
         if not file.is_file():
             raise UserError(f"{file}: no such file, but the configuration names it")
         if not matches(file, source.checksum):
-            print(f"note: {file} is not the published {source.name}; its own sha256 is recorded")
+            print(f"note: {file} is not the published {source.name}: sha256 {file_hash(file)}")
         found = file
     elif (folder / source.name).is_file():
         found = folder / source.name

@@ -20,6 +20,7 @@ COMMANDS = [
     ["manifest"],
     ["contact-sheet"],
     ["heatmaps", "make"],
+    ["heatmaps", "check"],
     ["train"],
     ["evaluate"],
     ["table"],

@@ -1,13 +1,15 @@
 """The heatmap cache: one HDF5 file for each split of each data set.
 
     /image       (N,)          the manifest's image names of the split, in the same order
-    /heatmaps    (N, 8, h, w)  uint8 codes
-    /affine      (N, 8, 2)     float32: offset and step of each map
+    /heatmaps    (N, 8, h, w)  uint8 codes, or floating-point values
+    /affine      (N, 8, 2)     float32: offset and step of each map; only with codes
     /confidence  (N, 17)       float32: HRNet's peak response for each keypoint, before softmax
 
-A map decodes as `offset + step * code`. The offset is chosen so that the decoded map sums to one:
-it gives back, evenly, the mass of all the small values that fell below one step. Without it the
-background's mass would be lost, or pushed onto the peak.
+A map of codes decodes as `offset + step * code`. The offset is chosen so that the decoded map sums
+to one: it gives back, evenly, the mass of all the small values that fell below one step. Without
+it the background's mass would be lost, or pushed onto the peak.
+
+docs/heatmaps.md documents the format for those who write it with another estimator.
 """
 
 import json
@@ -135,8 +137,15 @@ class HeatmapReader:
 
     def __getitem__(self, row: int) -> np.ndarray:
         """The eight maps of one image: float32 (8, h, w), each summing to one."""
+        return self.read(row)
+
+    def read(self, rows: int | slice) -> np.ndarray:
+        """The maps of one image (8, h, w) or of several (n, 8, h, w), float32."""
         file = self._open()
-        return decode(file["heatmaps"][row], file["affine"][row])
+        stored = file["heatmaps"][rows]
+        if "affine" not in file:
+            return stored.astype(np.float32)
+        return decode(stored, file["affine"][rows])
 
     def confidence(self) -> np.ndarray:
         """HRNet's peak responses: float32 (N, 17)."""

@@ -246,18 +246,26 @@ def heatmaps_make(
     split: Annotated[str, typer.Option(help="train, query or gallery.")],
     weights: Annotated[Path, typer.Option(help="The estimator's checkpoint.")],
     out: Out,
+    state: Annotated[Path, typer.Option(help="Folder of finished blocks, to go on from.")],
+    shard: Annotated[
+        str, typer.Option(help="i/n: compute only this part; a call without it merges them.")
+    ] = "1/1",
     settings: JsonSettings = "{}",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
-    """Run HRNet over one split and cache its merged heatmaps."""
+    """Run HRNet over one split and cache its merged heatmaps; goes on where it was stopped."""
     import torch
 
     from pgfl.pose.settings import PoseSettings
     from pgfl.pose.stage import make_heatmaps
 
+    part, _, parts = shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UserError(f"--shard {shard}: must be i/n with 1 <= i <= n, as 2/4")
     torch.set_num_threads(threads)
     parsed = PoseSettings.parse(_settings(settings), "pose")
-    print(f"{out}: {make_heatmaps(manifest, split, weights, out, parsed)} images")
+    done = make_heatmaps(manifest, split, weights, out, parsed, state, (int(part), int(parts)))
+    print(f"{out}: {done} images computed")
 
 
 @heatmaps_app.command("check")

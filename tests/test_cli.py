@@ -57,6 +57,11 @@ def test_every_command_has_help(command):
             "setting evaluation.metric",
         ),
         (["table", "12", "--out", "x", "--evaluations", "{}", "--experiment", "demo"], "no 12"),
+        (
+            ["heatmaps", "make", "m.csv", "--split", "train", "--weights", "w", "--out", "o"]
+            + ["--state", "s", "--shard", "3/2"],
+            "--shard 3/2: must be i/n",
+        ),
         (["weights", "get", "vgg", "--out", "x"], "no 'vgg'; known: resnet18"),
         (["config", "show", "--config", "none.yaml"], "none.yaml: no such file"),
         (["config", "show", "--variant", "model9"], "'model9' is not in the configuration"),

@@ -93,8 +93,14 @@ class HeatmapWriter:
 
     def write(self, start: int, heatmaps: np.ndarray, confidence: np.ndarray) -> None:
         """Store normalised maps (n, 8, h, w) and confidences (n, 17) from row `start` on."""
-        stop = start + len(heatmaps)
-        self._codes[start:stop], self._affine[start:stop] = encode(heatmaps)
+        self.write_encoded(start, *encode(heatmaps), confidence)
+
+    def write_encoded(
+        self, start: int, codes: np.ndarray, affine: np.ndarray, confidence: np.ndarray
+    ) -> None:
+        """The same with maps that `encode` has encoded."""
+        stop = start + len(codes)
+        self._codes[start:stop], self._affine[start:stop] = codes, affine
         self._confidence[start:stop] = confidence
 
     def __enter__(self) -> Self:

@@ -47,6 +47,8 @@ rule heatmaps:
         f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.h5",
     params:
         settings=section("pose"),
+        # Finished blocks outlive a failed job, which declared outputs do not.
+        state=lambda w: f"cache/{EXPERIMENT}/state/heatmaps/{w.dataset}/{w.split}",
         code=code_hash("pgfl.pose.stage"),
     log:
         f"logs/cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.log",
@@ -58,4 +60,4 @@ rule heatmaps:
     shell:
         "python -m pgfl heatmaps make {input.manifest:q} --split {wildcards.split}"
         " --weights {input.weights:q} --out {output:q} --settings {params.settings:q}"
-        " --threads {threads} 2>&1 | tee {log:q}"
+        " --state {params.state:q} --threads {threads} 2>&1 | tee {log:q}"

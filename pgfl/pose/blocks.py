@@ -1,0 +1,50 @@
+"""Finished blocks of a heatmap run: what an interruption leaves and other machines contribute."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pgfl.files import whole_file
+
+Block = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Codes (n, 8, h, w), affine (n, 8, 2) and confidence (n, 17) of consecutive images."""
+
+NAMES = ("codes", "affine", "confidence")
+
+
+@dataclass(frozen=True)
+class BlockFolder:
+    """A folder with one file for each finished block of images."""
+
+    path: Path
+    images: int
+    """Images in all."""
+    size: int
+    """Images in a block; the last one may have fewer."""
+
+    @property
+    def starts(self) -> range:
+        """The first image of each block."""
+        return range(0, self.images, self.size)
+
+    def file(self, start: int) -> Path:
+        """Where the block that begins with image `start` lies."""
+        return self.path / f"{start:08d}.npz"
+
+    def read(self, start: int) -> Block | None:
+        """A block, or None where it is not finished (or its file was damaged)."""
+        try:
+            with np.load(self.file(start), allow_pickle=False) as stored:
+                codes, affine, confidence = (stored[name] for name in NAMES)
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+        expected = min(self.size, self.images - start)
+        whole = len(codes) == len(affine) == len(confidence) == expected
+        return (codes, affine, confidence) if whole else None
+
+    def write(self, start: int, block: Block) -> None:
+        """Keep a finished block; it appears whole or not at all."""
+        with whole_file(self.file(start)) as temporary:
+            np.savez(temporary, **dict(zip(NAMES, block, strict=True)))

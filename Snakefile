@@ -23,7 +23,7 @@ include: "workflow/rules/reporting.smk"
 rule all:
     default_target: True
     input:
-        expand("{results}/table{number}.csv", results=RESULTS, number=[1, *TABLES]),
+        expand(f"{RESULTS}/table{{number}}.{{kind}}", number=[1, *TABLES], kind=["csv", "md"]),
         f"{RESULTS}/partial_duke.png",
 
 

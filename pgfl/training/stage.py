@@ -12,6 +12,7 @@ from lightning_fabric import Fabric, seed_everything
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import native_bf16, pick_device
+from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.models.pgfl import PGFL
 from pgfl.models.resnet import without_classifier
@@ -64,7 +65,8 @@ def run_training(
     table = read_manifest(inputs.manifest, "train")
     reader = None
     if recipe.loss.uses_heatmaps:
-        assert inputs.heatmaps is not None, "this recipe needs heatmaps"
+        if inputs.heatmaps is None:
+            raise UserError("--heatmaps: this recipe's branches need the heatmaps of split train")
         reader = HeatmapReader(inputs.heatmaps)
         reader.require(list(table["image"]))
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision(recipe))

@@ -162,3 +162,9 @@ def test_heatmaps_of_other_images_are_refused(data, make_recipe, tmp_path):
 def test_too_few_identities_stop_the_run(data, make_recipe, tmp_path):
     with pytest.raises(UserError, match=r"training.identities: 5"):
         train(data, make_recipe(identities=5), tmp_path / "run")
+
+
+def test_a_recipe_with_branches_says_that_it_needs_heatmaps(data, make_recipe, tmp_path):
+    inputs = replace(data, heatmaps=None)
+    with pytest.raises(UserError, match="--heatmaps: this recipe's branches need"):
+        run_training(inputs, make_recipe(), 0, tmp_path / "o", tmp_path / "s", 1, 0)

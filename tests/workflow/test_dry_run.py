@@ -100,3 +100,10 @@ def test_models_can_be_trained_and_tested_on_partial_duke(project):
     target = "runs/demo/partial_duke/pgfl_kd/seed0/eval/partial_duke.json"
     planned = project.planned(target)
     assert target in planned and "cache/demo/heatmaps/partial_duke/train.h5" in planned
+
+
+def test_a_table_of_the_users_own_that_is_gone_is_said(project, tiny):
+    project.write_config(tiny | {"datasets": {"mine": {"table": "photos/nope.csv"}}})
+    code, output = project.snakemake("--dry-run", check=False)
+    assert code != 0
+    assert "setting datasets.mine.table: photos/nope.csv: no such file" in output

@@ -133,6 +133,9 @@ def test_a_deleted_table_reruns_its_own_rule_only(finished):
     assert finished.planned() == ["results/table2.csv", "results/table2.md"]
     finished.snakemake("results/table2.csv")
     assert table.read_bytes() == before
+    table.with_suffix(".md").unlink()
+    assert finished.planned() == ["results/table2.csv", "results/table2.md"]
+    finished.snakemake()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
+# A table that is gone must not pass for "nothing to be done" because its copy is still there.
+for name, own in settings.datasets.items():
+    if not os.path.isfile(own.table):
+        raise WorkflowError(f"setting datasets.{name}.table: {own.table}: no such file")
+
 EXPERIMENT = settings.experiment
 RESULTS = settings.results
 ARCHIVES = f"data/{EXPERIMENT}/archives"

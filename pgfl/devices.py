@@ -15,7 +15,11 @@ def native_bf16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def uses_bf16(device: torch.device, precision: str) -> bool:
+    """What a precision setting (`auto`, `fp32` or `bf16`) means on a device."""
+    return precision == "bf16" or (precision == "auto" and native_bf16(device))
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast context of a precision setting: `auto`, `fp32` or `bf16`."""
-    bf16 = precision == "bf16" or (precision == "auto" and native_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    """The autocast context of a precision setting."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device, precision))

@@ -110,9 +110,3 @@ def build_resnet(name: str, last_stride: int = 1) -> ResNet:
 def without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """An ImageNet state dict less the 1000-class layer, which the backbone does not have."""
     return {key: value for key, value in state.items() if not key.startswith("fc.")}
-
-
-def feature_size(height: int, width: int, last_stride: int) -> tuple[int, int]:
-    """(h, w) of the feature map for an input size in pixels."""
-    stride = 16 * last_stride
-    return -(-height // stride), -(-width // stride)

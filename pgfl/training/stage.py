@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric, seed_everything
 
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import native_bf16, pick_device
+from pgfl.devices import pick_device, uses_bf16
 from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.models.pgfl import PGFL
@@ -127,8 +127,7 @@ def _write_history(history: History, path: Path) -> None:
 
 
 def _precision(recipe: Recipe) -> str:
-    wanted = recipe.training.precision
-    bf16 = wanted == "bf16" or (wanted == "auto" and native_bf16(pick_device()))
+    bf16 = uses_bf16(pick_device(), recipe.training.precision)
     return "bf16-mixed" if bf16 else "32-true"
 
 

@@ -2,10 +2,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pgfl.models.resnet import build_resnet, feature_size, without_classifier
+from pgfl.models.resnet import build_resnet, without_classifier
 
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 CONVOLUTIONS = {"resnet18": 2, "resnet50": 3}
+
+
+def feature_size(height, width, last_stride):
+    """What the map's size must be: the input's over the total stride, rounded up."""
+    stride = 16 * last_stride
+    return -(-height // stride), -(-width // stride)
 
 
 def torchvision_keys(name):

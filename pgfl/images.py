@@ -1,8 +1,10 @@
 """Reading images: one way, used by every stage, so that all of them see the same pixels."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,6 +15,12 @@ from pgfl.progress import progress
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 """Of RGB values in [0, 255], as torchvision's pretrained networks expect."""
+
+READERS = 4
+"""Threads that decode images beside the network."""
+BATCHES_AHEAD = 2
+
+Loaded = TypeVar("Loaded")
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -47,7 +55,7 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def image_batches(
     folder: Path, names: Sequence[str], size: tuple[int, int], batch_size: int, what: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Batches of decoded images in order, the next one read while the caller uses the last.
+    """Batches of decoded images in order.
 
     Args:
         folder: where the names start from.
@@ -58,18 +66,41 @@ def image_batches(
 
     Yields:
         The first image's place in `names`, and uint8 (n, height, width, 3).
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+
+    def load(name: str) -> np.ndarray:
+        return resized(read_image(folder / name), *size)
+
+    for start, images in loaded_batches(names, load, batch_size, what):
+        yield start, np.stack(images)
+
+
+def loaded_batches(
+    names: Sequence[str], load: Callable[[str], Loaded], batch_size: int, what: str
+) -> Iterator[tuple[int, list[Loaded]]]:
+    """Batches of whatever `load` makes of each name, in order, read ahead by threads.
+
+    While the caller uses a batch, the next two are loaded beside it: decoding and resizing let
+    go of Python's lock.
     """
     cv2.setNumThreads(1)
     starts = range(0, len(names), batch_size)
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+        ahead: deque[list[Future[Loaded]]] = deque()
 
-    def load(start: int) -> np.ndarray:
-        block = names[start : start + batch_size]
-        return np.stack([resized(read_image(folder / name), *size) for name in block])
+        def submit(start: int) -> None:
+            ahead.append([pool.submit(load, name) for name in names[start : start + batch_size]])
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = pool.submit(load, 0)
-        for start in progress(starts, what, unit=batch_size):
-            batch = waiting.result()
-            if start + batch_size < len(names):
-                waiting = pool.submit(load, start + batch_size)
-            yield start, batch
+        for start in starts[:BATCHES_AHEAD]:
+            submit(start)
+        try:
+            for start in progress(starts, what, unit=batch_size):
+                batch = [waiting.result() for waiting in ahead.popleft()]
+                if start + BATCHES_AHEAD * batch_size < len(names):
+                    submit(start + BATCHES_AHEAD * batch_size)
+                yield start, batch
+        finally:
+            pool.shutdown(cancel_futures=True)

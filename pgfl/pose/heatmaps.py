@@ -1,4 +1,4 @@
-"""From HRNet's 17 raw maps to the paper's 8: merge, then softmax over space (Section 3.1)."""
+"""From HRNet's 17 raw maps to the paper's 8: merge, and softmax over space (Section 3.1)."""
 
 import torch
 from torch import Tensor
@@ -6,21 +6,53 @@ from torch import Tensor
 from pgfl.pose.keypoints import GROUPS
 
 
-def merge(heatmaps: Tensor) -> Tensor:
-    """Sum the raw maps of each keypoint group.
+def part_maps(
+    heatmaps: Tensor, scale: float, combine: str = "sum", order: str = "merge_first"
+) -> Tensor:
+    """The eight normalised maps of each image.
+
+    Args:
+        heatmaps: raw, (N, 17, h, w), COCO order.
+        scale: positive; see `spatial_softmax`.
+        combine: `sum` or `max` within a group.
+        order: `merge_first` takes the softmax of the merged maps, as HOReID does;
+            `softmax_first` merges the softmaxes of the 17 maps and normalises again, so that a
+            hidden keypoint of a group adds an even floor to a seen one instead of nothing.
+
+    Returns:
+        (N, 8, h, w) float32 in the order of `keypoints.PARTS`; each map sums to one.
+
+    Raises:
+        ValueError: not 17 maps, or an unknown way.
+    """
+    if order == "merge_first":
+        return spatial_softmax(merge(heatmaps, combine), scale)
+    if order != "softmax_first":
+        raise ValueError(f"no order {order!r}; known: merge_first, softmax_first")
+    merged = merge(spatial_softmax(heatmaps, scale), combine)
+    return merged / merged.sum(dim=(2, 3), keepdim=True)
+
+
+def merge(heatmaps: Tensor, combine: str = "sum") -> Tensor:
+    """One map for each keypoint group.
 
     Args:
         heatmaps: (N, 17, h, w), COCO order.
+        combine: `sum` or `max` of the group's maps at each position.
 
     Returns:
         (N, 8, h, w) in the order of `keypoints.PARTS`.
 
     Raises:
-        ValueError: not 17 maps.
+        ValueError: not 17 maps, or an unknown way.
     """
     if heatmaps.ndim != 4 or heatmaps.shape[1] != 17:
         raise ValueError(f"expected (N, 17, h, w) heatmaps, got {tuple(heatmaps.shape)}")
-    return torch.stack([heatmaps[:, group].sum(dim=1) for group in GROUPS.values()], dim=1)
+    if combine not in ("sum", "max"):
+        raise ValueError(f"no way {combine!r} to combine maps; known: sum, max")
+    groups = [heatmaps[:, group] for group in GROUPS.values()]
+    together = torch.sum if combine == "sum" else torch.amax
+    return torch.stack([together(group, dim=1) for group in groups], dim=1)
 
 
 def spatial_softmax(heatmaps: Tensor, scale: float) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgfl.pose.heatmaps import confidences, merge, spatial_softmax
+from pgfl.pose.heatmaps import confidences, merge, part_maps, spatial_softmax
 
 MEMBERS = (
     *((0, 1, 2, 3, 4), (7, 9), (8, 10), (13,), (14,), (15,), (16,)),
@@ -13,14 +13,15 @@ MEMBERS = (
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (3, 8, 4)])
-def test_merging_sums_the_maps_of_a_group(shape):
+@pytest.mark.parametrize(("combine", "together"), [("sum", sum), ("max", max)])
+def test_merging_sums_the_maps_of_a_group_or_takes_the_largest(shape, combine, together):
     torch.manual_seed(0)
     count, height, width = shape
     raw = torch.randn(count, 17, height, width, dtype=torch.float64)
-    merged = merge(raw)
+    merged = merge(raw, combine)
     assert merged.shape == (count, 8, height, width)
     for n, part, y, x in np.ndindex(*merged.shape):
-        expected = sum(raw[n, keypoint, y, x].item() for keypoint in MEMBERS[part])
+        expected = together(raw[n, keypoint, y, x].item() for keypoint in MEMBERS[part])
         assert merged[n, part, y, x].item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -40,6 +41,34 @@ def test_the_softmax_runs_over_the_positions_of_each_map(scale):
         powers = [math.exp(scale * value) for value in raw[n, k].flatten().tolist()]
         expected = torch.tensor(powers) / sum(powers)
         torch.testing.assert_close(maps[n, k].flatten(), expected, rtol=1e-5, atol=1e-7)
+
+
+def softmax(values, scale):
+    powers = [math.exp(scale * value) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+@pytest.mark.parametrize(("combine", "together"), [("sum", sum), ("max", max)])
+@pytest.mark.parametrize("order", ["merge_first", "softmax_first"])
+def test_part_maps_in_both_orders_as_by_hand(combine, together, order):
+    torch.manual_seed(0)
+    raw, scale = torch.randn(2, 17, 3, 4), 3.0
+    maps = part_maps(raw, scale, combine, order)
+    for n, part in np.ndindex(2, 8):
+        members = [raw[n, keypoint].flatten().tolist() for keypoint in MEMBERS[part]]
+        if order == "merge_first":
+            expected = softmax([together(cell) for cell in zip(*members, strict=True)], scale)
+        else:
+            soft = [softmax(member, scale) for member in members]
+            merged = [together(cell) for cell in zip(*soft, strict=True)]
+            expected = [value / sum(merged) for value in merged]
+        assert maps[n, part].flatten().tolist() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [{"combine": "mean"}, {"order": "both"}])
+def test_an_unknown_way_is_refused(bad):
+    with pytest.raises(ValueError, match="known: "):
+        part_maps(torch.zeros(1, 17, 2, 2), 1.0, **bad)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -23,3 +23,13 @@ def uses_bf16(device: torch.device, precision: str) -> bool:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The autocast context of a precision setting."""
     return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device, precision))
+
+
+def half_precision(device: torch.device, precision: str) -> torch.autocast:
+    """The autocast context for inference alone: `auto` (half on a GPU), `fp32` or `half`.
+
+    Half is fp16 on a GPU, four times as exact as bf16, which is what processors have.
+    """
+    wanted = precision == "half" or (precision == "auto" and device.type == "cuda")
+    kind = torch.float16 if device.type == "cuda" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=wanted)

@@ -3,15 +3,24 @@
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from pgfl.files import whole_file
 
-Block = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Codes (n, 8, h, w), affine (n, 8, 2) and confidence (n, 17) of consecutive images."""
 
-NAMES = ("codes", "affine", "confidence")
+class Block(NamedTuple):
+    """What is computed of consecutive images."""
+
+    codes: np.ndarray
+    """uint8 (n, 8, h, w)."""
+    affine: np.ndarray
+    """float32 (n, 8, 2), offset and step of each map."""
+    confidence: np.ndarray
+    """float32 (n, 17)."""
+    usable: np.ndarray
+    """bool (n,): whether the photograph could be used; its maps are flat otherwise."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +46,13 @@ class BlockFolder:
         """A block, or None where it is not finished (or its file was damaged)."""
         try:
             with np.load(self.file(start), allow_pickle=False) as stored:
-                codes, affine, confidence = (stored[name] for name in NAMES)
+                block = Block(*(stored[name] for name in Block._fields))
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
         expected = min(self.size, self.images - start)
-        whole = len(codes) == len(affine) == len(confidence) == expected
-        return (codes, affine, confidence) if whole else None
+        return block if all(len(part) == expected for part in block) else None
 
     def write(self, start: int, block: Block) -> None:
         """Keep a finished block; it appears whole or not at all."""
         with whole_file(self.file(start)) as temporary:
-            np.savez(temporary, **dict(zip(NAMES, block, strict=True)))
+            np.savez(temporary, **block._asdict())

@@ -57,6 +57,8 @@ def _structure(file: h5py.File, count: int) -> list[str]:
         shapes["affine"] = (count, parts, 2)
     elif maps is not None and maps.dtype.kind != "f":
         problems.append(f"/heatmaps holds {maps.dtype}, neither uint8 codes nor floating point")
+    if _dataset(file, "usable") is not None:
+        shapes["usable"] = (count,)
     for name, shape in shapes.items():
         found = _dataset(file, name)
         if found is None:

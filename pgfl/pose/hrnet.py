@@ -3,12 +3,15 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pgfl.devices import half_precision
 from pgfl.errors import UserError
 from pgfl.pose.estimators import ESTIMATORS
 from pgfl.pose.settings import Estimator
+from pgfl.pose.views import View
 from pgfl.weights import load_strictly, read_state
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +30,9 @@ class PoseNetwork(nn.Module):
 
             with DefaultScope.overwrite_default_scope("mmpose"):
                 self.network = build_pose_estimator(config.model)
+        test_settings = config.model.get("test_cfg") or {}
+        self.shift_flipped: bool = test_settings.get("shift_heatmap", False)
+        """Whether its flip test moves the mirrored maps by a cell."""
         preprocessing = config.model.data_preprocessor
         for name in ("mean", "std"):
             values = torch.tensor(preprocessing[name]).view(1, 3, 1, 1)
@@ -63,6 +69,36 @@ def load_estimator(estimator: Estimator, weights: Path) -> PoseNetwork:
     # MMPose's HRNet.train() returns nothing, so eval() must not be chained.
     model.eval()
     return model.to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def estimate(
+    network: PoseNetwork,
+    view: View,
+    inputs: Tensor,
+    shapes: np.ndarray,
+    *,
+    flip_test: bool = False,
+    precision: str = "fp32",
+) -> Tensor:
+    """Raw keypoint maps in the frame of the crops.
+
+    Args:
+        network: ready to run.
+        view: what prepared the inputs.
+        inputs: uint8 (N, H, W, 3) on the network's device.
+        shapes: the crops' own (height, width), (N, 2).
+        flip_test: average with what the network says of the mirrored inputs.
+        precision: `auto`, `fp32` or `half`.
+
+    Returns:
+        float32 (N, 17, h, w).
+    """
+    with half_precision(inputs.device, precision):
+        maps = network(inputs).float()
+        if flip_test:
+            maps = view.averaged(maps, network(inputs.flip(2)).float())
+    return view.restored(maps, shapes)
 
 
 def _read_config(name: str):  # noqa: ANN202 (mmengine's Config is untyped)

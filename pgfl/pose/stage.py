@@ -8,8 +8,9 @@ store is put together from the blocks at the end, the same whoever computed them
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,16 +19,16 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import pick_device
 from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file
-from pgfl.images import image_batches
+from pgfl.images import loaded_batches, read_image
 from pgfl.pose.blocks import Block, BlockFolder
-from pgfl.pose.heatmaps import confidences, merge, spatial_softmax
-from pgfl.pose.hrnet import load_estimator
+from pgfl.pose.estimators import ESTIMATORS
+from pgfl.pose.heatmaps import confidences, part_maps
+from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.store import HeatmapWriter, encode
+from pgfl.pose.views import STRIDE, View, make_view
 from pgfl.provenance import code_hash
 
-STRIDE = 4
-"""HRNet's maps are a quarter of its input."""
 BATCHES_A_BLOCK = 8
 
 Shard = tuple[int, int]
@@ -50,7 +51,7 @@ def make_heatmaps(
         split: train, query or gallery.
         weights: the estimator's checkpoint.
         target: the HDF5 file, which appears whole or not at all.
-        settings: estimator, input size, softmax scale.
+        settings: what the estimator sees and how its maps are merged.
         state: the folder of finished blocks; it survives a failure, and is emptied at the end.
         shard: computes only this part of the blocks and writes no store. When all parts are
             done, a call without shards puts the store together.
@@ -62,12 +63,7 @@ def make_heatmaps(
         UserError: the manifest, an image or the checkpoint cannot be used.
     """
     images = list(read_manifest(manifest, split)["image"])
-    attributes = {
-        "estimator": settings.estimator,
-        "checkpoint_sha256": file_hash(weights),
-        "input_size": (settings.height, settings.width),
-        "softmax_scale": settings.softmax_scale,
-    }
+    attributes = _attributes(settings, weights)
     # Blocks of other settings, code or images are another run's: they are never mixed.
     identity = [split, file_hash(manifest), settings.model_dump(), code_hash("pgfl.pose.stage")]
     key = text_hash(json.dumps([identity, attributes]))[:16]
@@ -85,7 +81,17 @@ def make_heatmaps(
     return sum(len(images[start : start + folder.size]) for start in todo)
 
 
-@torch.inference_mode()
+def _attributes(settings: PoseSettings, weights: Path) -> dict[str, Any]:
+    """What the store says about how it was made."""
+    crop = (settings.height, settings.width)
+    size = crop if settings.view == "crop" else ESTIMATORS[settings.estimator].input_size
+    names = ("estimator", "view", "flip_test", "combine", "order", "softmax_scale", "precision")
+    return {name: getattr(settings, name) for name in names} | {
+        "checkpoint_sha256": file_hash(weights),
+        "input_size": size,
+    }
+
+
 def _compute(
     root: Path,
     images: Sequence[str],
@@ -96,21 +102,71 @@ def _compute(
 ) -> None:
     """Run HRNet over the images of some blocks."""
     device = pick_device()
-    model = load_estimator(settings.estimator, weights).to(device)
+    network = load_estimator(settings.estimator, weights).to(device)
+    view = make_view(settings, network.shift_flipped)
     names = [name for start in todo for name in images[start : start + folder.size]]
-    size = (settings.height, settings.width)
-    batches = image_batches(root, names, size, settings.batch_size, "heatmaps")
+    load = partial(_load, root, view, settings.unusable)
     finished: list[Block] = []
     starts = iter(todo)
     start = next(starts)
-    for _, batch in batches:
-        raw = model(torch.from_numpy(batch).to(device))
-        maps = spatial_softmax(merge(raw), settings.softmax_scale)
-        finished.append((*encode(maps.cpu().numpy()), confidences(raw).cpu().numpy()))
-        if sum(len(codes) for codes, _, _ in finished) == min(folder.size, len(images) - start):
-            codes, affine, confidence = (np.concatenate(a) for a in zip(*finished, strict=True))
-            folder.write(start, (codes, affine, confidence))
+    for _, crops in loaded_batches(names, load, settings.batch_size, "heatmaps"):
+        finished.append(_block(network, view, crops, settings, device))
+        if sum(len(block.codes) for block in finished) == min(folder.size, len(images) - start):
+            folder.write(start, Block(*map(np.concatenate, zip(*finished, strict=True))))
             finished, start = [], next(starts, start)
+
+
+class _Crop(NamedTuple):
+    """A photograph ready for the network."""
+
+    pixels: np.ndarray
+    shape: tuple[int, int]
+    usable: bool
+
+
+def _load(root: Path, view: View, unusable: str, name: str) -> _Crop:
+    """Read and prepare a photograph; one that cannot be used becomes a grey one, or stops all."""
+    try:
+        image = read_image(root / name)
+        height, width = image.shape[:2]
+        if min(height, width) < 2:
+            raise UserError(f"{root / name}: {width}x{height} pixels hold no person")
+        return _Crop(view.prepare(image), (height, width), True)
+    except UserError as error:
+        if unusable == "stop":
+            hint = "setting pose.unusable: flat goes on with flat maps for such images"
+            raise UserError(f"{error}; {hint}") from None
+        print(f"note: {error}; its maps are flat", flush=True)
+        grey = np.full((2, 2, 3), 128, dtype=np.uint8)
+        return _Crop(view.prepare(grey), grey.shape[:2], False)
+
+
+@torch.inference_mode()
+def _block(
+    network: PoseNetwork,
+    view: View,
+    crops: Sequence[_Crop],
+    settings: PoseSettings,
+    device: torch.device,
+) -> Block:
+    """What is stored of a batch."""
+    inputs = torch.from_numpy(np.stack([crop.pixels for crop in crops]))
+    if device.type == "cuda":
+        inputs = inputs.pin_memory().to(device, non_blocking=True)
+    shapes = np.array([crop.shape for crop in crops])
+    raw = estimate(
+        network,
+        view,
+        inputs,
+        shapes,
+        flip_test=settings.flip_test,
+        precision=settings.precision,
+    )
+    usable = np.array([crop.usable for crop in crops])
+    # An even response makes an even map: it says that no part was seen anywhere.
+    raw[torch.from_numpy(~usable).to(device)] = 0
+    maps = part_maps(raw, settings.softmax_scale, settings.combine, settings.order)
+    return Block(*encode(maps.cpu().numpy()), confidences(raw).cpu().numpy(), usable)
 
 
 def _assemble(
@@ -127,7 +183,7 @@ def _assemble(
         HeatmapWriter(temporary, images, size, attributes) as writer,
     ):
         for start, block in _blocks(folder):
-            writer.write_encoded(start, *block)
+            writer.write_block(start, block)
 
 
 def _blocks(folder: BlockFolder) -> Iterator[tuple[int, Block]]:

@@ -4,6 +4,8 @@
     /heatmaps    (N, 8, h, w)  uint8 codes, or floating-point values
     /affine      (N, 8, 2)     float32: offset and step of each map; only with codes
     /confidence  (N, 17)       float32: HRNet's peak response for each keypoint, before softmax
+    /usable      (N,)          uint8: 0 where the photograph could not be used and the maps are
+                               flat; may be missing
 
 A map of codes decodes as `offset + step * code`. The offset is chosen so that the decoded map sums
 to one: it gives back, evenly, the mass of all the small values that fell below one step. Without
@@ -21,6 +23,7 @@ import h5py
 import numpy as np
 
 from pgfl.errors import UserError
+from pgfl.pose.blocks import Block
 from pgfl.pose.keypoints import GROUPS
 
 FORMAT_VERSION = 1
@@ -90,18 +93,18 @@ class HeatmapWriter:
         )
         self._affine = self._file.create_dataset("affine", (count, parts, 2), "float32")
         self._confidence = self._file.create_dataset("confidence", (count, 17), "float32")
+        self._usable = self._file.create_dataset("usable", (count,), "uint8")
 
     def write(self, start: int, heatmaps: np.ndarray, confidence: np.ndarray) -> None:
         """Store normalised maps (n, 8, h, w) and confidences (n, 17) from row `start` on."""
-        self.write_encoded(start, *encode(heatmaps), confidence)
+        usable = np.ones(len(heatmaps), dtype=bool)
+        self.write_block(start, Block(*encode(heatmaps), confidence, usable))
 
-    def write_encoded(
-        self, start: int, codes: np.ndarray, affine: np.ndarray, confidence: np.ndarray
-    ) -> None:
+    def write_block(self, start: int, block: Block) -> None:
         """The same with maps that `encode` has encoded."""
-        stop = start + len(codes)
-        self._codes[start:stop], self._affine[start:stop] = codes, affine
-        self._confidence[start:stop] = confidence
+        rows = slice(start, start + len(block.codes))
+        self._codes[rows], self._affine[rows] = block.codes, block.affine
+        self._confidence[rows], self._usable[rows] = block.confidence, block.usable
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +159,11 @@ class HeatmapReader:
     def confidence(self) -> np.ndarray:
         """HRNet's peak responses: float32 (N, 17)."""
         return self._open()["confidence"][:]
+
+    def usable(self) -> np.ndarray:
+        """Whether each image could be used: bool (N,); all where the file does not say."""
+        file = self._open()
+        return file["usable"][:] != 0 if "usable" in file else np.ones(len(self), dtype=bool)
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""

@@ -25,7 +25,7 @@ from pgfl.devices import autocast, pick_device
 from pgfl.files import whole_file, write_json
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.keypoints import KEYPOINT_MIRROR
-from pgfl.pose.stage import STRIDE
+from pgfl.pose.views import MIDDLE, STRIDE
 
 HEIGHT, WIDTH = 128, 64
 SIGMA = 1.2
@@ -90,7 +90,7 @@ def targets(joints: Tensor, visible: Tensor) -> Tensor:
         (N, 17, 32, 16).
     """
     # The centre of map cell i lies at pixel STRIDE * i + (STRIDE - 1) / 2.
-    cells = (joints - (STRIDE - 1) / 2) / STRIDE
+    cells = (joints - MIDDLE) / STRIDE
     x = torch.arange(WIDTH // STRIDE) - cells[..., 0, None]
     y = torch.arange(HEIGHT // STRIDE) - cells[..., 1, None]
     squares = y.square()[..., :, None] + x.square()[..., None, :]
@@ -146,7 +146,7 @@ def score(model: PoseNetwork, images: Tensor, joints: Tensor, visible: Tensor) -
     flat = maps.flatten(2)
     best = flat.argmax(dim=2)
     cells = torch.stack([best % maps.shape[3], best // maps.shape[3]], dim=2).float()
-    distance = (cells * STRIDE + (STRIDE - 1) / 2 - joints).norm(dim=2)
+    distance = (cells * STRIDE + MIDDLE - joints).norm(dim=2)
     torso = (joints[:, 5] - joints[:, 12]).norm(dim=1, keepdim=True)
     hidden_far = torch.where(visible[..., None], joints, torch.nan)
     spans = [

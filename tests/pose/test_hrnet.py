@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -5,8 +7,9 @@ import torch
 
 from pgfl.errors import UserError
 from pgfl.pose.estimators import ESTIMATORS, SMALL_WEIGHTS
+from pgfl.pose.heatmaps import part_maps
 from pgfl.pose.hrnet import PoseNetwork, load_estimator
-from pgfl.pose.keypoints import KEYPOINT_MIRROR
+from pgfl.pose.keypoints import GROUPS, KEYPOINT_MIRROR
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,18 @@ def test_a_hidden_joint_has_a_lower_peak(small, people):
     assert peaks[seen].mean() > peaks[~seen].mean() + 0.3
 
 
+def test_a_hidden_parts_map_is_flat_and_a_seen_ones_is_not(small, people):
+    """On the drawings' truth: a part none of whose keypoints is seen guides nothing."""
+    maps = part_maps(maps_of(small, [crop.image for crop in people]), scale=10.0).flatten(2)
+    evenness = -(maps * maps.log()).sum(dim=2) / math.log(maps.shape[2])
+    seen = torch.from_numpy(
+        np.stack([[crop.visible[list(g)].any() for g in GROUPS.values()] for crop in people])
+    )
+    assert (~seen).sum() > 30
+    assert evenness[~seen].median() > 0.98
+    assert evenness[seen].median() < 0.5
+
+
 def test_a_mirrored_person_has_mirrored_maps(small, people):
     images = [crop.image for crop in people[:8:2]]
     straight = maps_of(small, images)
@@ -63,8 +78,9 @@ def test_mmposes_own_architectures_are_built(name, millions):
 
 
 def test_published_weights_have_an_address_and_a_checksum():
-    for name in ("hrnet_w32", "hrnet_w48"):
-        source = ESTIMATORS[name].weights
+    published = [spec.weights for name, spec in ESTIMATORS.items() if name != "hrnet_small"]
+    assert len(published) == 4
+    for source in published:
         assert source.url.startswith("https://") and source.url.endswith(source.name)
         digest = source.checksum.removeprefix("sha256:")
         assert len(digest) == 8 and digest in source.name

@@ -1,3 +1,10 @@
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -6,6 +13,7 @@ from pgfl.errors import UserError
 from pgfl.files import file_hash
 from pgfl.pose import stage
 from pgfl.pose.blocks import BlockFolder
+from pgfl.pose.check import check_store
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.pose.heatmaps import merge, spatial_softmax
 from pgfl.pose.hrnet import load_estimator
@@ -64,6 +72,71 @@ def test_a_damaged_image_is_named_and_leaves_no_cache(person_folder, tmp_path):
     assert not list(tmp_path.glob("*.h5")) and not list(tmp_path.glob(".*"))
 
 
+@pytest.fixture
+def odd_photographs(person_folder, tmp_path):
+    """One photograph does not decode, another is one pixel wide."""
+    (tmp_path / "5.png").write_text("no picture")
+    cv2.imwrite(str(tmp_path / "2.png"), np.zeros((40, 1, 3), np.uint8))
+    return person_folder
+
+
+def test_a_photograph_one_pixel_wide_stops_the_stage(odd_photographs, tmp_path):
+    with pytest.raises(UserError, match=r"2\.png: 1x40 pixels hold no person; .*unusable: flat"):
+        make(odd_photographs, tmp_path / "t.h5")
+
+
+def test_unusable_photographs_are_named_and_flat_if_so_wished(
+    odd_photographs, tmp_path, capsys, small_blocks
+):
+    target = tmp_path / "t.h5"
+    flat = SETTINGS.model_copy(update={"unusable": "flat"})
+    assert make(odd_photographs, target, settings=flat) == 8
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 2 and "2.png" in notes[0] and "5.png" in notes[1]
+    reader = HeatmapReader(target)
+    assert reader.usable().tolist() == [row not in (2, 5) for row in range(8)]
+    for row in (2, 5):
+        assert np.allclose(reader[row], 1 / (32 * 16), rtol=1e-6)
+        assert (reader.confidence()[row] == 0).all()
+    assert reader[3].max() > 0.02
+    check_store(target, reader.images())
+
+
+def test_the_other_photographs_are_as_without_the_unusable_ones(
+    person_folder, tmp_path, odd_photographs
+):
+    flat = SETTINGS.model_copy(update={"unusable": "flat"})
+    make(odd_photographs, tmp_path / "odd.h5", settings=flat)
+    whole = cv2.imread(str(tmp_path / "3.png"))
+    for name in ("2.png", "5.png"):
+        cv2.imwrite(str(tmp_path / name), whole)
+    make(person_folder, tmp_path / "whole.h5", settings=flat)
+    odd, good = HeatmapReader(tmp_path / "odd.h5"), HeatmapReader(tmp_path / "whole.h5")
+    for row in (0, 1, 3, 4, 6, 7):
+        assert np.allclose(odd[row], good[row], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"view": "topdown"},
+        {"flip_test": True},
+        {"combine": "max"},
+        {"order": "softmax_first"},
+        {"precision": "half"},
+    ],
+)
+def test_every_setting_reaches_the_store_and_its_attributes(person_folder, tmp_path, changed):
+    make(person_folder, tmp_path / "plain.h5")
+    make(person_folder, tmp_path / "t.h5", settings=SETTINGS.model_copy(update=changed))
+    plain, other = HeatmapReader(tmp_path / "plain.h5"), HeatmapReader(tmp_path / "t.h5")
+    check_store(tmp_path / "t.h5", plain.images())
+    assert any(not np.array_equal(plain[row], other[row]) for row in range(8))
+    attributes = other.attributes()
+    assert all(attributes[name] == value for name, value in changed.items())
+    assert tuple(attributes["input_size"]) == (128, 64)
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing in the package catches it."""
 
@@ -118,3 +191,53 @@ def test_blocks_of_other_settings_or_images_are_not_taken(person_folder, tmp_pat
     make(person_folder, target, (1, 2))
     person_folder.write_text(person_folder.read_text().replace("7.png,train,3", "7.png,train,9"))
     assert make(person_folder, target) == 8
+
+
+def _run(manifest, target):
+    """A whole stage in a process of its own."""
+    torch.set_num_threads(1)
+    stage.BATCHES_A_BLOCK = 1
+    make(manifest, target)
+
+
+def test_ten_kills_at_random_moments_change_nothing(person_folder, tmp_path):
+    """Real processes, kill -9, moments spread over the whole run."""
+    rows = person_folder.read_text().splitlines()
+    # A longer run: every photograph sixty times under other names.
+    for copy in range(1, 60):
+        for index in range(8):
+            os.link(tmp_path / f"{index}.png", tmp_path / f"{copy}-{index}.png")
+            rows.append(f"{copy}-{index}.png,train,{index // 2},1")
+    person_folder.write_text("\n".join(rows) + "\n")
+    # Forked from a server that has imported everything, so that a run is mostly its own work.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pgfl.pose.stage", "mmpose.models", "cv2"])
+
+    def start(target):
+        process = context.Process(target=_run, args=(person_folder, target))
+        process.start()
+        return process
+
+    for name in ("warm.h5", "whole.h5"):
+        began = time.monotonic()
+        undisturbed = start(tmp_path / name)
+        undisturbed.join()
+        duration = time.monotonic() - began
+        assert undisturbed.exitcode == 0
+    whole, target = file_hash(tmp_path / "whole.h5"), tmp_path / "killed.h5"
+    moments, kills = random.Random(0), 0
+    while kills < 10:
+        process = start(target)
+        process.join(moments.uniform(0.03, 0.3) * duration)
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        if target.exists():
+            # It came to its end between two kills; the next one begins anew.
+            assert file_hash(target) == whole
+            target.unlink()
+    last = start(target)
+    last.join()
+    assert last.exitcode == 0
+    assert file_hash(target) == whole
+    assert not target.with_suffix(".state").exists()

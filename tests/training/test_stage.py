@@ -1,7 +1,13 @@
 import json
 import pickle
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
@@ -14,6 +20,7 @@ from pgfl.models.student_file import load_student
 from pgfl.training import loop
 from pgfl.training.stage import run_training
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "heatmaps.md"
 OUTPUTS = ("model.safetensors", "branches.safetensors", "history.csv")
 
 
@@ -168,3 +175,15 @@ def test_a_recipe_with_branches_says_that_it_needs_heatmaps(data, make_recipe, t
     inputs = replace(data, heatmaps=None)
     with pytest.raises(UserError, match="--heatmaps: this recipe's branches need"):
         run_training(inputs, make_recipe(), 0, tmp_path / "o", tmp_path / "s", 1, 0)
+
+
+def test_heatmaps_written_by_the_documents_script_train(data, make_recipe, undisturbed, tmp_path):
+    """Another estimator's file, made with nothing but docs/heatmaps.md at hand."""
+    (script,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+    shutil.copy(data.manifest, tmp_path / "manifest.csv")
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    foreign = replace(data, heatmaps=tmp_path / "train.h5")
+    outputs = train(foreign, make_recipe(epochs=1), tmp_path / "run")
+    assert outputs["model.safetensors"] != undisturbed[1]["model.safetensors"]
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert np.isfinite(history.to_numpy()).all() and len(history) == 1

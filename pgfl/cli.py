@@ -268,6 +268,22 @@ def heatmaps_make(
     print(f"{out}: {done} images computed")
 
 
+@heatmaps_app.command("from-joints")
+def heatmaps_from_joints(
+    manifest: Path,
+    split: Annotated[str, typer.Option(help="train, query or gallery.")],
+    joints: Annotated[Path, typer.Option(help="The .joints.npz beside a synthetic archive.")],
+    out: Out,
+    settings: JsonSettings = "{}",
+) -> None:
+    """Draw perfect heatmaps from the true joints of synthetic images; a control."""
+    from pgfl.pose.settings import PoseSettings
+    from pgfl.pose.true_joints import make_true_heatmaps
+
+    parsed = PoseSettings.parse(_settings(settings), "pose")
+    print(f"{out}: {make_true_heatmaps(manifest, split, joints, out, parsed)} images")
+
+
 @heatmaps_app.command("check")
 def heatmaps_check(
     file: Path,

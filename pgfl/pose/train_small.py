@@ -25,11 +25,10 @@ from pgfl.devices import autocast, pick_device
 from pgfl.files import whole_file, write_json
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.keypoints import KEYPOINT_MIRROR
+from pgfl.pose.true_joints import SIGMA, peaks
 from pgfl.pose.views import MIDDLE, STRIDE
 
 HEIGHT, WIDTH = 128, 64
-SIGMA = 1.2
-"""Standard deviation of a target peak, in cells of the 32x16 map."""
 SEED = 20_000
 """Seeds people and cameras that no synthetic data set uses (theirs start at 0)."""
 HELD_OUT = 500_000
@@ -89,12 +88,9 @@ def targets(joints: Tensor, visible: Tensor) -> Tensor:
     Returns:
         (N, 17, 32, 16).
     """
-    # The centre of map cell i lies at pixel STRIDE * i + (STRIDE - 1) / 2.
+    # The centre of map cell i lies at pixel STRIDE * i + MIDDLE.
     cells = (joints - MIDDLE) / STRIDE
-    x = torch.arange(WIDTH // STRIDE) - cells[..., 0, None]
-    y = torch.arange(HEIGHT // STRIDE) - cells[..., 1, None]
-    squares = y.square()[..., :, None] + x.square()[..., None, :]
-    return torch.exp(-squares / (2 * SIGMA**2)) * visible[..., None, None]
+    return peaks(cells, visible, (HEIGHT // STRIDE, WIDTH // STRIDE), SIGMA)
 
 
 def train(images: Tensor, joints: Tensor, visible: Tensor, epochs: int, batch: int) -> PoseNetwork:

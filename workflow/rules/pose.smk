@@ -3,6 +3,18 @@
 WEIGHTS_FOLDER = "cache/weights"
 
 
+# For each training set whose images are as drawn, the set whose archive brings the true joints.
+JOINTS_OF = {
+    dataset: SOURCES[images].name
+    for dataset, images in {
+        "market1501": "market1501",
+        "dukemtmc_reid": "dukemtmc_reid",
+        "occluded_duke": "dukemtmc_reid",
+    }.items()
+    if settings.is_synthetic(images)
+}
+
+
 def own_weights(wildcards):
     """The user's copy of a weights file, where one can be seen from here."""
     candidate = os.path.join(settings.archives.folder, WEIGHTS[wildcards.network].name)
@@ -61,3 +73,27 @@ rule heatmaps:
         "python -m pgfl heatmaps make {input.manifest:q} --split {wildcards.split}"
         " --weights {input.weights:q} --out {output:q} --settings {params.settings:q}"
         " --state {params.state:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule true_heatmaps:
+    # A control for the study: what a pose estimator that never errs would say of drawn people.
+    input:
+        manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        joints=lambda w: f"{ARCHIVES}/{JOINTS_OF[w.dataset]}.joints.npz",
+    output:
+        f"cache/{EXPERIMENT}/true_heatmaps/{{dataset}}/{{split}}.h5",
+    wildcard_constraints:
+        dataset=any_of(JOINTS_OF),
+    params:
+        settings=section("pose"),
+        code=code_hash("pgfl.pose.true_joints"),
+    log:
+        f"logs/cache/{EXPERIMENT}/true_heatmaps/{{dataset}}/{{split}}.log",
+    conda:
+        ENVIRONMENT
+    message:
+        "Perfect heatmaps of {wildcards.dataset}, {wildcards.split}, from true joints"
+    shell:
+        "python -m pgfl heatmaps from-joints {input.manifest:q} --split {wildcards.split}"
+        " --joints {input.joints:q} --out {output:q} --settings {params.settings:q}"
+        " 2>&1 | tee {log:q}"

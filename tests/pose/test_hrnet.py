@@ -8,7 +8,7 @@ import torch
 from pgfl.errors import UserError
 from pgfl.pose.estimators import ESTIMATORS, SMALL_WEIGHTS
 from pgfl.pose.heatmaps import part_maps
-from pgfl.pose.hrnet import PoseNetwork, load_estimator
+from pgfl.pose.hrnet import PoseNetwork, load_estimator, ready
 from pgfl.pose.keypoints import GROUPS, KEYPOINT_MIRROR
 
 
@@ -106,3 +106,18 @@ def test_an_openmmlab_checkpoint_with_metadata_is_read(tmp_path):
     path = tmp_path / "published.pth"
     torch.save({"meta": {"epoch": 210}, "state_dict": state}, path)
     assert isinstance(load_estimator("hrnet_small", path), PoseNetwork)
+
+
+def test_a_network_made_ready_says_the_same(people):
+    torch.manual_seed(0)
+    network = PoseNetwork("hrnet_small")
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 2)
+    network.eval()
+    before = maps_of(network, [crop.image for crop in people[:2]])
+    after = maps_of(ready(network), [crop.image for crop in people[:2]])
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5 * before.abs().max().item())

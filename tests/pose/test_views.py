@@ -1,3 +1,4 @@
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from pgfl.pose.estimators import ESTIMATORS, SMALL_WEIGHTS
-from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
+from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator, ready
 from pgfl.pose.keypoints import KEYPOINT_MIRROR
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.views import CropView, TopdownView, make_view, mirrored_back, moved
@@ -25,7 +26,7 @@ def w32():
     torch.manual_seed(0)
     network = PoseNetwork("hrnet_w32_256x192")
     network.eval()
-    return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def prepared(view, images):
@@ -69,10 +70,10 @@ def mmposes_maps(network, images, flip_test):
 def test_topdown_maps_are_those_of_mmposes_own_inference(w32, flip_test):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES]
-    own = own_maps(w32, "hrnet_w32_256x192", images, flip_test)
     theirs = mmposes_maps(w32, images, flip_test)
+    own = own_maps(ready(deepcopy(w32)), "hrnet_w32_256x192", images, flip_test)
     assert own.shape == theirs.shape == (len(images), 17, 64, 48)
-    assert theirs.std() > 1e-4
+    assert theirs.std() > 0.05
     assert (own - theirs).abs().max() < 1e-5
 
 

@@ -1,5 +1,6 @@
 """Finished blocks of a heatmap run: what an interruption leaves and other machines contribute."""
 
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,5 +55,8 @@ class BlockFolder:
 
     def write(self, start: int, block: Block) -> None:
         """Keep a finished block; it appears whole or not at all."""
+        # In memory first: a zip file that runs into a full disk is noisy about it at its end.
+        content = io.BytesIO()
+        np.savez(content, **block._asdict())
         with whole_file(self.file(start)) as temporary:
-            np.savez(temporary, **block._asdict())
+            temporary.write_bytes(content.getbuffer())

@@ -28,6 +28,7 @@ from pgfl.pose.keypoints import GROUPS
 
 FORMAT_VERSION = 1
 CHUNK_IMAGES = 4
+MEBI = 2**20
 
 
 def encode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +79,9 @@ class HeatmapWriter:
         """
         count, parts = len(images), len(GROUPS)
         chunk = min(CHUNK_IMAGES, count)
-        self._file = h5py.File(path, "w")
+        # Made in memory and written at the end: HDF5 ends the process when the disk runs full.
+        self._path = path
+        self._file = h5py.File(path, "w", driver="core", backing_store=False, block_size=MEBI)
         self._file.attrs.update(attributes)
         self._file.attrs["format_version"] = FORMAT_VERSION
         self._file.attrs["groups"] = json.dumps(GROUPS)
@@ -109,8 +112,12 @@ class HeatmapWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        self._file.flush()
+        content = self._file.id.get_file_image()
         self._file.close()
+        if failure is None:
+            self._path.write_bytes(content)
 
 
 class HeatmapReader:

@@ -1,8 +1,12 @@
 import multiprocessing
 import os
 import random
+import resource
 import signal
+import subprocess
+import sys
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -137,6 +141,44 @@ def test_every_setting_reaches_the_store_and_its_attributes(person_folder, tmp_p
     assert tuple(attributes["input_size"]) == (128, 64)
 
 
+def many_photographs(manifest, copies):
+    """Every photograph of the folder under many names."""
+    rows = manifest.read_text().splitlines()
+    for copy in range(1, copies):
+        for index in range(8):
+            os.link(manifest.parent / f"{index}.png", manifest.parent / f"{copy}-{index}.png")
+            rows.append(f"{copy}-{index}.png,train,{index // 2},1")
+    manifest.write_text("\n".join(rows) + "\n")
+
+
+def limited(size):
+    """A process's files may have this many bytes: what a disk that runs full feels like."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(100, 0), (50_000, 10)])
+def test_a_disk_that_runs_full_is_one_line_and_loses_no_block(
+    person_folder, tmp_path, size, blocks
+):
+    """Full at the first block, and full while the store is written."""
+    many_photographs(person_folder, 10)
+    settings = SETTINGS.model_copy(update={"batch_size": 1})
+    command = [sys.executable, "-m", "pgfl", "heatmaps", "make", str(person_folder)]
+    command += ["--split", "train", "--weights", str(SMALL_WEIGHTS), "--out", "full.h5"]
+    command += ["--state", "state", "--settings", settings.model_dump_json(), "--threads", "1"]
+    run = partial(subprocess.run, command, cwd=tmp_path, capture_output=True, text=True)
+    result = run(preexec_fn=limited(size))
+    assert result.returncode == 1, result.stderr
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "File too large; the file system takes no larger file here" in error
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "full.h5").exists() and not list(tmp_path.glob(".full*"))
+    assert len(list((tmp_path / "state").rglob("*.npz"))) == blocks
+    assert f"full.h5: {80 - 8 * blocks} images computed" in run(check=True).stdout
+    make(person_folder, tmp_path / "whole.h5", settings=settings)
+    assert file_hash(tmp_path / "full.h5") == file_hash(tmp_path / "whole.h5")
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing in the package catches it."""
 
@@ -202,13 +244,7 @@ def _run(manifest, target):
 
 def test_ten_kills_at_random_moments_change_nothing(person_folder, tmp_path):
     """Real processes, kill -9, moments spread over the whole run."""
-    rows = person_folder.read_text().splitlines()
-    # A longer run: every photograph sixty times under other names.
-    for copy in range(1, 60):
-        for index in range(8):
-            os.link(tmp_path / f"{index}.png", tmp_path / f"{copy}-{index}.png")
-            rows.append(f"{copy}-{index}.png,train,{index // 2},1")
-    person_folder.write_text("\n".join(rows) + "\n")
+    many_photographs(person_folder, 60)
     # Forked from a server that has imported everything, so that a run is mostly its own work.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pgfl.pose.stage", "mmpose.models", "cv2"])

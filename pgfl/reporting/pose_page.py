@@ -15,6 +15,8 @@ from pgfl.pose.keypoints import KEYPOINTS, PARTS
 from pgfl.reporting.pose_pictures import COLOURS, histogram_page
 
 JPEG_QUALITY = 88
+HEIGHT_EM = 16
+"""Height of a picture on the page, in letters' heights."""
 ATTRIBUTES = {
     "estimator": "estimator",
     "checkpoint_sha256": "checkpoint (sha256)",
@@ -36,14 +38,13 @@ p { max-width: 46em; }
 table { border-collapse: collapse; } td, th { padding: .2em .9em .2em 0; text-align: left;
        vertical-align: top; } td { overflow-wrap: anywhere; }
 figure { display: inline-block; vertical-align: top; margin: 0 .7em .9em 0;
-       break-inside: avoid; } figure img { display: block; height: 16em; }
+       break-inside: avoid; } figure img { display: block; width: 100%; }
 .wide { max-width: 100%; }
-figcaption { font-size: .75em; width: min-content; min-width: 100%; overflow-wrap: anywhere; }
+figcaption { font-size: .75em; line-height: 1.3; overflow-wrap: anywhere; }
 .legend { padding: 0; } .legend li { display: inline-block; margin-right: 1.2em; }
 .legend b { display: inline-block; width: 1.4em; border: 1px solid #000; border-radius: 1em;
        text-align: center; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-@media print { body { margin: 0; max-width: none; font-size: 11px; }
-       figure img { height: 14em; } }
+@media print { body { margin: 0; max-width: none; font-size: 11px; } }
 """
 
 PAGE = """<!DOCTYPE html>
@@ -232,8 +233,12 @@ def _figure(picture: Picture) -> str:
     name, note = escape(picture.name), escape(picture.note)
     buffer = io.BytesIO()
     Image.fromarray(picture.pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    image = f'<img src="{_embedded(buffer, "jpeg")}" alt="{name} and its part maps">'
-    return f"<figure>{image}<figcaption>{note}<br>{name}</figcaption></figure>"
+    height, width = picture.pixels.shape[:2]
+    return (
+        f'<figure style="width: {HEIGHT_EM * width / height:.1f}em">'
+        f'<img src="{_embedded(buffer, "jpeg")}" alt="{name} and its part maps">'
+        f"<figcaption>{note}<br>{name}</figcaption></figure>"
+    )
 
 
 def _histograms(confidences: Mapping[str, np.ndarray], threshold: float) -> str:

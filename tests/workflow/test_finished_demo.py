@@ -78,7 +78,8 @@ def test_table_1_counts_what_was_drawn(finished):
 
 def test_results_holds_deliverables_only(finished):
     names = sorted(path.name for path in (finished.root / "results").iterdir())
-    assert names == ["partial_duke.png", "table1.csv", "table1.md", "table2.csv", "table2.md"]
+    tables = ["table1.csv", "table1.md", "table2.csv", "table2.md"]
+    assert names == ["heatmaps.html", "heatmaps.png", "partial_duke.png", *tables]
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -58,7 +58,8 @@ def photo_and_parts(photo: np.ndarray, maps: np.ndarray, scale: float) -> np.nda
 
     A map is drawn as strongly as its peak rises over its background (`quality.visibility`), so
     a flat one leaves no trace. The number of a part that is plainly seen stands in a disc at its
-    peak; where two people compete for it, a ring with the number marks the second mode.
+    peak. Where two people compete for a part, it does so too, and a black disc with the number
+    marks the second mode.
 
     Args:
         photo: uint8 (H, W, 3), RGB.
@@ -78,11 +79,11 @@ def photo_and_parts(photo: np.ndarray, maps: np.ndarray, scale: float) -> np.nda
     pen, taken = ImageDraw.Draw(picture), []
     cell = np.array(picture.size[::-1]) / maps.shape[1:]
     for part in range(len(PARTS)):
-        if strengths[part] >= TAGGED:
+        if strengths[part] >= TAGGED or second[part]:
             _number(pen, part, (modes.first[0, part] + 0.5) * cell, taken, picture.size)
         if second[part]:
             _number(
-                pen, part, (modes.second[0, part] + 0.5) * cell, taken, picture.size, ring=True
+                pen, part, (modes.second[0, part] + 0.5) * cell, taken, picture.size, dark=True
             )
     gap = np.full((HEIGHT, GAP, 3), 255, np.uint8)
     return np.hstack([photo, gap, np.asarray(picture)])
@@ -113,15 +114,15 @@ def _number(
     where: np.ndarray,
     taken: list[np.ndarray],
     size: tuple[int, int],
-    ring: bool = False,
+    dark: bool = False,
 ) -> None:
     """Write a part's number at (y, x), or beside it where another one is, and take that place."""
     y, x = place = _free_place(where, taken, size)
     taken.append(place)
     box = (x - TAG / 2, y - TAG / 2, x + TAG / 2, y + TAG / 2)
     colour = COLOURS[PARTS[part]]
-    fill, edge, ink = ("black", colour, colour) if ring else (colour, "black", "black")
-    pen.ellipse(box, fill, edge, width=2 if ring else 1)
+    fill, edge, ink = ("black", colour, colour) if dark else (colour, "black", "black")
+    pen.ellipse(box, fill, edge, width=2 if dark else 1)
     pen.text((x, y), str(part + 1), ink, ImageFont.load_default(LETTERS), anchor="mm")
 
 

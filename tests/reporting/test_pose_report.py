@@ -275,7 +275,7 @@ def test_a_weaker_peak_is_fainter():
     assert drawn(np.zeros((8, H, W))).astype(int).sum() < weak < strong
 
 
-def test_a_second_mode_gets_a_ring():
+def test_a_second_mode_gets_a_black_disc():
     responses = np.zeros((8, H, W))
     responses[0, 2, 2], responses[0, 12, 5] = 0.9, 0.85
     alone = responses.copy()

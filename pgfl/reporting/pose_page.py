@@ -177,8 +177,8 @@ def _about_competing(numbers: Numbers, shown: int) -> list[str]:
     which = "These" if shown == numbers.competing else f"The {shown} clearest of these"
     return [
         criterion,
-        f"{which} images, those with the most such parts first. A black disc marks the second mode; "
-        "the number beside each part says how much weaker it is.",
+        f"{which} images, those with the most such parts first. A black disc marks the second "
+        "mode; the number beside each part says how much weaker it is.",
     ]
 
 

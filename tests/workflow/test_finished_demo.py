@@ -172,6 +172,18 @@ def test_an_edited_metric_evaluates_again_but_never_retrains(finished):
     assert not any(name.endswith("model.safetensors") for name in planned)
 
 
+def test_an_edited_criterion_draws_the_pose_report_again_and_nothing_else(finished):
+    with edited(finished.root / "pgfl/pose/quality.py", "LEAST_DIP = 0.1", "LEAST_DIP = 0.2"):
+        assert finished.planned() == ["results/heatmaps.html", "results/heatmaps.png"]
+
+
+def test_the_pose_report_says_what_it_shows(finished):
+    table = pd.read_csv(finished.root / "data/demo/occluded_duke/manifest.csv")
+    text = (finished.root / "results/heatmaps.html").read_text()
+    assert "<h1>Heatmaps of occluded_duke, train (experiment: demo)</h1>" in text
+    assert f"of {(table.split == 'train').sum()} images" in text and "hrnet_small" in text
+
+
 def test_a_changed_weight_retrains_only_the_variants_that_use_it(finished):
     with edited(finished.root / "workflow/variants.yaml", "lambda_cl: 0.25", "lambda_cl: 0.5"):
         planned = finished.planned()

@@ -25,7 +25,7 @@ ATTRIBUTES = {
 }
 
 EXPLANATION = (
-    "Each photograph, and its eight part maps over it, drawn as strongly as their peaks stand out "
+    "Each image, and its eight part maps over it, drawn as strongly as their peaks stand out "
     "from their own backgrounds: a hidden part, whose map is flat, is not drawn.",
     "Images at even steps from the most to the least confident of all (mean of 17 keypoints).",
 )

@@ -25,6 +25,8 @@ rule all:
     input:
         expand(f"{RESULTS}/table{{number}}.{{kind}}", number=[1, *TABLES], kind=["csv", "md"]),
         f"{RESULTS}/partial_duke.png",
+        f"{RESULTS}/heatmaps.png",
+        f"{RESULTS}/heatmaps.html",
 
 
 onstart:

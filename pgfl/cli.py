@@ -291,15 +291,50 @@ def heatmaps_check(
     split: Annotated[str, typer.Option(help="Default: the file's own name, as train.h5.")] = "",
 ) -> None:
     """Prove that a heatmap file fits a manifest: names, order, shapes, sums, no NaN."""
-    from pgfl.datasets.manifest import SPLITS, read_manifest
+    from pgfl.datasets.manifest import read_manifest
     from pgfl.pose.check import check_store
+
+    split = _split_of(file, split)
+    images = list(read_manifest(manifest, split)["image"])
+    check_store(file, images)
+    print(f"{file}: fits {manifest}, {split}: {len(images)} images")
+
+
+@heatmaps_app.command("report")
+def heatmaps_report(
+    files: Annotated[list[Path], typer.Argument(help="Heatmaps of one or several splits.")],
+    manifest: Annotated[Path, typer.Option(help="The manifest that they were made for.")],
+    out: Out,
+    figure: Annotated[Path | None, typer.Option(help="Also a PNG: sheet and histograms.")] = None,
+    split: Annotated[str, typer.Option(help="Default: each file's own name, as train.h5.")] = "",
+    experiment: Annotated[str, typer.Option(help="Said in the title.")] = "",
+    threshold: Annotated[
+        float, typer.Option(help="A keypoint with a lower confidence counts as not found.")
+    ] = 0.3,
+) -> None:
+    """Write a page to look at: maps over images, confidence, nobody found, two people."""
+    from pgfl.reporting.pose_report import write_report
+
+    if split and len(files) > 1:
+        raise UserError("--split: only with one file; name several files train.h5, query.h5, ...")
+    splits = {_split_of(file, split): file for file in files}
+    if len(splits) < len(files):
+        raise UserError(f"two of these files are of one split: {', '.join(map(str, files))}")
+    found = write_report(splits, manifest, out, figure, experiment, threshold)
+    print(
+        f"{out}: {found.all} images, {found.nobody} with nobody found, "
+        f"{found.competing} in which two people compete"
+    )
+
+
+def _split_of(file: Path, split: str) -> str:
+    """The split that a heatmap file is of: as said, or its own name."""
+    from pgfl.datasets.manifest import SPLITS
 
     split = split or file.stem
     if split not in SPLITS:
         raise UserError(f"{file}: whose heatmaps? Say --split {', '.join(SPLITS)}")
-    images = list(read_manifest(manifest, split)["image"])
-    check_store(file, images)
-    print(f"{file}: fits {manifest}, {split}: {len(images)} images")
+    return split
 
 
 @app.command("train")

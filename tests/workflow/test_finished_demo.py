@@ -78,7 +78,8 @@ def test_table_1_counts_what_was_drawn(finished):
 
 def test_results_holds_deliverables_only(finished):
     names = sorted(path.name for path in (finished.root / "results").iterdir())
-    assert names == ["partial_duke.png", "table1.csv", "table1.md", "table2.csv", "table2.md"]
+    tables = ["table1.csv", "table1.md", "table2.csv", "table2.md"]
+    assert names == ["heatmaps.html", "heatmaps.png", "partial_duke.png", *tables]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -169,6 +170,18 @@ def test_an_edited_metric_evaluates_again_but_never_retrains(finished):
         planned = finished.planned()
     assert sum("/eval/" in name for name in planned) == 4
     assert not any(name.endswith("model.safetensors") for name in planned)
+
+
+def test_an_edited_criterion_draws_the_pose_report_again_and_nothing_else(finished):
+    with edited(finished.root / "pgfl/pose/quality.py", "LEAST_DIP = 0.1", "LEAST_DIP = 0.2"):
+        assert finished.planned() == ["results/heatmaps.html", "results/heatmaps.png"]
+
+
+def test_the_pose_report_says_what_it_shows(finished):
+    table = pd.read_csv(finished.root / "data/demo/occluded_duke/manifest.csv")
+    text = (finished.root / "results/heatmaps.html").read_text()
+    assert "<h1>Heatmaps of occluded_duke, train (experiment: demo)</h1>" in text
+    assert f"of {(table.split == 'train').sum()} images" in text and "hrnet_small" in text
 
 
 def test_a_changed_weight_retrains_only_the_variants_that_use_it(finished):

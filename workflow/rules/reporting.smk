@@ -67,3 +67,26 @@ rule table:
     shell:
         "python -m pgfl table {wildcards.number} --out {output.csv:q}"
         " --evaluations {params.evaluations:q} --experiment {params.experiment} 2>&1 | tee {log:q}"
+
+
+rule pose_report:
+    # What people look at to see that the heatmaps are what they should be.
+    input:
+        manifest=f"data/{EXPERIMENT}/occluded_duke/manifest.csv",
+        heatmaps=f"cache/{EXPERIMENT}/heatmaps/occluded_duke/train.h5",
+    output:
+        page=f"{RESULTS}/heatmaps.html",
+        figure=f"{RESULTS}/heatmaps.png",
+    params:
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.pose_report"),
+    log:
+        f"logs/{RESULTS}/heatmaps.log",
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing the heatmaps of Occluded-Duke's training images"
+    shell:
+        "python -m pgfl heatmaps report {input.heatmaps:q} --manifest {input.manifest:q}"
+        " --out {output.page:q} --figure {output.figure:q} --experiment {params.experiment}"
+        " 2>&1 | tee {log:q}"

@@ -106,6 +106,7 @@ def page(
     sheets: Sheets,
     confidences: Mapping[str, np.ndarray],
     threshold: float,
+    unusable: Sequence[str],
 ) -> str:
     """The whole page.
 
@@ -116,6 +117,7 @@ def page(
         sheets: the pictures.
         confidences: (N, 17) for each split.
         threshold: a keypoint with a lower confidence counts as not found.
+        unusable: names of the photographs that could not be used.
     """
     sections = [
         _summary(numbers, attributes),
@@ -136,6 +138,14 @@ def page(
             _sheet(sheets.most_competing),
         ),
     ]
+    if unusable:
+        sections.append(
+            _section(
+                f"Photographs that could not be used: {_of(len(unusable), numbers)}",
+                ["Damaged or too small; their maps are flat.", ", ".join(unusable)],
+                "",
+            )
+        )
     return PAGE.format(title=escape(title), style=STYLE, body="\n".join(sections))
 
 

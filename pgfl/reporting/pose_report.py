@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pgfl.datasets.manifest import read_manifest
+from pgfl.errors import UserError
 from pgfl.files import whole_file, write_text
 from pgfl.images import read_image
 from pgfl.pose import quality
@@ -40,19 +41,25 @@ class SplitFindings:
     """(N, 17)."""
     gap: np.ndarray
     """(N, 8): how much weaker a second person's mode is; infinite where nobody competes."""
+    usable: np.ndarray
+    """bool (N,): false where the photograph could not be used."""
 
 
 class Findings:
-    """Those of all splits, one after the other."""
+    """Those of all splits, one after the other, without unusable photographs."""
 
     def __init__(self, splits: list[SplitFindings], root: Path):
         """Put splits together; `root` is the folder that image names start from."""
         self.splits, self.root = splits, root
-        self.places = [(split, row) for split in splits for row in range(len(split.images))]
-        self.confidence = np.concatenate([split.confidence for split in splits])
-        self.gap = np.concatenate([split.gap for split in splits])
+        self.places = [(split, row) for split in splits for row in np.flatnonzero(split.usable)]
+        self.confidence = np.concatenate([split.confidence[split.usable] for split in splits])
+        self.gap = np.concatenate([split.gap[split.usable] for split in splits])
         self.score = quality.person_score(self.confidence)
         self.competes = np.isfinite(self.gap).any(axis=1)
+
+    def unusable(self) -> list[str]:
+        """The names of the photographs that could not be used."""
+        return [s.images[row] for s in self.splits for row in np.flatnonzero(~s.usable)]
 
     def sample(self, count: int) -> list[Picture]:
         """Images at even steps from the most to the least confident."""
@@ -121,7 +128,9 @@ def write_report(
         scale = stated_scale(attributes[split])
         splits.append(_find(split, reader, images, scale))
     findings = Findings(splits, manifest.parent)
-    confidences = {split.split: split.confidence for split in splits}
+    if not findings.places:
+        raise UserError(f"{', '.join(map(str, files.values()))}: no photograph could be used")
+    confidences = {split.split: split.confidence[split.usable] for split in splits}
     numbers = Numbers(
         {split.split: len(split.images) for split in splits},
         int((findings.score < threshold).sum()),
@@ -140,7 +149,8 @@ def write_report(
         findings.least_confident(DOUBTFUL),
         findings.most_competing(DOUBTFUL),
     )
-    write_text(out, page(title, numbers, attributes, sheets, confidences, threshold))
+    unusable = findings.unusable()
+    write_text(out, page(title, numbers, attributes, sheets, confidences, threshold, unusable))
     return numbers
 
 
@@ -151,7 +161,8 @@ def _find(split: str, reader: HeatmapReader, images: list[str], scale: float) ->
         maps = reader.read(slice(start, start + BLOCK))
         modes = quality.find_modes(maps, scale)
         gaps.append(np.where(quality.competing(modes, maps.shape[2]), modes.gap, np.inf))
-    return SplitFindings(split, reader, images, scale, reader.confidence(), np.concatenate(gaps))
+    gap = np.concatenate(gaps)
+    return SplitFindings(split, reader, images, scale, reader.confidence(), gap, reader.usable())
 
 
 def stated_scale(attributes: Mapping[str, Any]) -> float:

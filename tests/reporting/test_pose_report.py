@@ -232,6 +232,19 @@ def test_an_image_that_is_gone_is_said_and_nothing_is_left(dataset):
     assert not list(dataset.glob("*.html")) and not list(dataset.glob(".*"))
 
 
+def test_unusable_photographs_are_named_and_neither_opened_nor_counted(dataset):
+    (dataset / "train/03.png").write_text("no picture")
+    with h5py.File(dataset / "train.h5", "r+") as file:
+        file["usable"][3] = 0
+    numbers, text = report(dataset, figure=dataset / "sheet.png")
+    assert numbers.nobody == len(NOBODY) - 1
+    assert f"could not be used: 1 of {COUNT} images" in text and text.count("train/03.png") == 1
+    with h5py.File(dataset / "train.h5", "r+") as file:
+        file["usable"][:] = 0
+    with pytest.raises(UserError, match=r"train\.h5: no photograph could be used"):
+        report(dataset)
+
+
 def test_a_store_of_another_manifest_is_refused(dataset):
     with pytest.raises(UserError, match="the manifest has"):
         write_report({"query": dataset / "train.h5"}, dataset / "manifest.csv", dataset / "o.html")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pgfl.errors import UserError
 from pgfl.files import write_text
 from pgfl.reporting.evaluations import Measured, read_evaluation
 from pgfl.reporting.paper import read_published
@@ -44,12 +45,10 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
         out: the CSV; percentages with one decimal, missing values empty.
 
     Raises:
-        UserError: an evaluation file cannot be read.
+        UserError: an evaluation is missing or cannot be read.
     """
     spec = TABLES[number]
-    measurements = {
-        key: [read_evaluation(path) for path in paths] for key, paths in evaluations.items()
-    }
+    measurements = _read_needed(spec, evaluations)
     published = read_published(number)
     published.insert(1, "source", "published")
     rows, cells = [], []
@@ -63,6 +62,17 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
     introduction = _introduction(number, table, measurements, experiment)
     save_table(table, out, introduction, left=2 + len(spec.labels))
     save_trace([out, out.with_suffix(".md")], experiment, cells)
+
+
+def _read_needed(spec: TableSpec, evaluations: Evaluations) -> Measurements:
+    measurements = {}
+    for variant in spec.reproduced.values():
+        for test_set in spec.test_sets:
+            files = evaluations.get((variant, test_set))
+            if not files:
+                raise UserError(f"no evaluation of {variant} on {test_set} is given")
+            measurements[variant, test_set] = [read_evaluation(file) for file in files]
+    return measurements
 
 
 def _labels(published: pd.DataFrame, method: str, spec: TableSpec) -> dict[str, str]:

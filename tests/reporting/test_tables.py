@@ -172,6 +172,14 @@ def test_an_evaluation_that_cannot_be_used_is_named(project, make_evaluations, d
     assert not (project / "table2.csv").exists()
 
 
+@pytest.mark.parametrize("given", [{}, {("pgfl_kd", "occluded_duke"): []}])
+def test_a_missing_evaluation_is_said(project, make_evaluations, given):
+    evaluations = make_evaluations(7)
+    del evaluations["pgfl_kd", "occluded_duke"]
+    with pytest.raises(UserError, match="no evaluation of pgfl_kd on occluded_duke is given"):
+        write_table(7, evaluations | given, "demo", project / "table7.csv")
+
+
 def test_seeds_that_do_not_match_are_not_paired(project, make_evaluations):
     evaluations = make_evaluations(2, seeds=3)
     evaluations["pgfl_kd", "occluded_reid"].reverse()

@@ -373,12 +373,13 @@ def figure3(
     given = _settings(sweeps)
     for parameter in given:
         _known(parameter, PANELS)
-    files = {
-        parameter: {
-            float(value): [Path(path) for path in paths] for value, paths in points.items()
+    try:
+        files = {
+            parameter: {float(value): list(map(Path, paths)) for value, paths in points.items()}
+            for parameter, points in given.items()
         }
-        for parameter, points in given.items()
-    }
+    except ValueError as error:
+        raise UserError(f"--sweeps: a value is no number ({error})") from None
     write_figure3(files, experiment, out)
 
 

@@ -70,6 +70,11 @@ def test_every_command_has_help(command):
             ["figure3", "--out", "x.csv", "--sweeps", '{"lambda": {}}', "--experiment", "demo"],
             "no 'lambda'; known: lambda_mcl, lambda_cl",
         ),
+        (
+            ["figure3", "--out", "x.csv", "--experiment", "demo"]
+            + ["--sweeps", '{"lambda_cl": {"much": []}}'],
+            "--sweeps: a value is no number",
+        ),
         (["weights", "get", "vgg", "--out", "x"], "no 'vgg'; known: resnet18"),
         (["config", "show", "--config", "none.yaml"], "none.yaml: no such file"),
         (["config", "show", "--variant", "model9"], "'model9' is not in the configuration"),

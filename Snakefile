@@ -12,6 +12,9 @@ sys.path.insert(0, workflow.basedir)
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/pose.smk"
@@ -23,10 +26,8 @@ include: "workflow/rules/reporting.smk"
 rule all:
     default_target: True
     input:
-        expand(f"{RESULTS}/table{{number}}.{{kind}}", number=[1, *TABLES], kind=["csv", "md"]),
-        f"{RESULTS}/partial_duke.png",
-        f"{RESULTS}/heatmaps.png",
-        f"{RESULTS}/heatmaps.html",
+        DELIVERABLES,
+        f"{RESULTS}/report.html",
 
 
 onstart:

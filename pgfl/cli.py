@@ -412,6 +412,51 @@ def table(
     write_table(number, files, experiment, out)
 
 
+@app.command("figure3")
+def figure3(
+    out: Out,
+    sweeps: Annotated[str, typer.Option(help='JSON: {"lambda_cl": {"0.5": ["eval.json", ...]}}.')],
+    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+) -> None:
+    """Draw Figure 3, the weights of the two distillation losses; --out names its CSV."""
+    from pgfl.reporting.figure3 import PANELS, write_figure3
+
+    given = _settings(sweeps)
+    for parameter in given:
+        _known(parameter, PANELS)
+    try:
+        files = {
+            parameter: {float(value): list(map(Path, paths)) for value, paths in points.items()}
+            for parameter, points in given.items()
+        }
+    except ValueError as error:
+        raise UserError(f"--sweeps: a value is no number ({error})") from None
+    write_figure3(files, experiment, out)
+
+
+@app.command("report")
+def report(
+    targets: Annotated[list[str], typer.Argument(help="Finished results to show.")],
+    out: Out,
+    config: Annotated[str, typer.Option(help="The configuration as JSON, or a file.")] = "{}",
+    snakefile: Annotated[Path, typer.Option(help="The workflow.")] = Path("Snakefile"),
+) -> None:
+    """Write Snakemake's HTML report of finished results; runs nothing."""
+    from pgfl.reporting.report import write_report
+
+    write_report(targets, _settings(config), snakefile, out)
+
+
+@app.command("trace")
+def trace(
+    result: Annotated[Path, typer.Argument(help="A table or figure: results/table2.csv.")],
+) -> None:
+    """Prove where a result's numbers are from: models, seeds, commits; all files unchanged."""
+    from pgfl.reporting.trace import follow
+
+    print("\n".join(follow(result)))
+
+
 @app.command("dataset-table")
 def dataset_table(
     out: Out,

@@ -42,6 +42,11 @@ TRAIN_SET: dict[Dataset, Dataset] = {
 MADE_FROM: dict[Dataset, Dataset] = {"partial_duke": "dukemtmc_reid"}
 """For each data set without an archive, the one whose images it is made from."""
 
+SWEPT = "pgfl_kd"
+"""The variant whose weights Figure 3 sweeps."""
+
+VARIANT_NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 
 
@@ -88,6 +93,16 @@ class EvaluationSettings(Settings):
     """Whether distances are re-ranked by k-reciprocal neighbours (k1=20, k2=6, lambda=0.3)."""
 
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class SweepSettings(Settings):
+    """The values of Figure 3; each is one more variant, `pgfl_kd` with that weight."""
+
+    lambda_mcl: tuple[Weight, ...] = (0, 0.1, 0.25, 0.5, 1)
+    lambda_cl: tuple[Weight, ...] = (0, 0.1, 0.25, 0.5, 1)
+
+
 class ResourceSettings(Settings):
     """What a job may take."""
 
@@ -108,8 +123,9 @@ class Config(Recipe):
     """Data sets of the user's own, by name."""
     partial_duke: PartialDukeSettings = PartialDukeSettings()
     pose: PoseSettings = PoseSettings()
-    variants: dict[str, dict[str, Any]] = {}
-    """Named overlays over `model`, `loss` and `training`."""
+    variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], dict[str, Any]] = {}
+    """Named overlays over `model`, `loss` and `training`; a name is a folder's name, too."""
+    sweeps: SweepSettings = SweepSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     resources: ResourceSettings = ResourceSettings()
     _recipes: dict[str, Recipe] = PrivateAttr(default_factory=dict)
@@ -129,6 +145,43 @@ class Config(Recipe):
         for name, overlay in self.variants.items():
             recipe = Recipe.parse(merged(base, overlay), f"variants.{name}")
             self._recipes[name] = recipe
+        if SWEPT in self._recipes:
+            self._add_sweeps()
+
+    def _add_sweeps(self) -> None:
+        """Every value of a sweep is a variant like any other."""
+        swept = self._recipes[SWEPT]
+        for parameter in SweepSettings.model_fields:
+            if not getattr(self.sweeps, parameter):
+                raise UserError(f"setting sweeps.{parameter}: must hold at least one value")
+            for value, name in self.sweep(parameter).items():
+                if name in self.variants and name != SWEPT:
+                    raise UserError(
+                        f"setting variants.{name}: sweeps.{parameter} makes a variant of that "
+                        "name; choose another"
+                    )
+                loss = swept.loss.model_copy(update={parameter: value})
+                self._recipes.setdefault(name, swept.model_copy(update={"loss": loss}))
+
+    def sweep(self, parameter: str) -> dict[float, str]:
+        """The variant for each value of a sweep, ascending.
+
+        The value that `pgfl_kd` has itself is `pgfl_kd`, so that it is trained once.
+
+        Raises:
+            UserError: there is no `pgfl_kd`.
+        """
+        own = getattr(self.recipe(SWEPT).loss, parameter)
+        values = sorted(set(getattr(self.sweeps, parameter)))
+        return {
+            value: SWEPT if value == own else f"{SWEPT}-{parameter}-{_short(value)}"
+            for value in values
+        }
+
+    @property
+    def variant_names(self) -> list[str]:
+        """All variants, those of the sweeps among them."""
+        return list(self._recipes)
 
     def recipe(self, variant: str) -> Recipe:
         """The complete settings of a variant.
@@ -161,6 +214,11 @@ class Config(Recipe):
         """Whether the archive that a data set comes from is drawn by us."""
         archived = MADE_FROM.get(dataset, dataset)
         return self.archives.source == "synthetic" and archived not in self.archives.files
+
+
+def _short(value: float) -> str:
+    """A number as it is written in a file's name: 0.25, 1, 1e-05."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def load_config(user: dict[str, Any], workflow: Path = WORKFLOW) -> Config:

@@ -56,6 +56,8 @@ class LossSettings(Settings):
     """Eq. 5 on L2-normalised groups with a temperature, or on raw dot products as printed."""
     contrastive_temperature: float = Field(0.1, gt=0)
     """Divides the similarities of Eq. 5 (normalized only)."""
+    part_distillation: Literal["contrastive", "consistency"] = "contrastive"
+    """What teaches f_G from f_P, weighted by lambda_mcl: Eq. 5, or Eq. 4's loss as in Table 7."""
     triplet_margin: float = Field(0.3, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
 
@@ -76,6 +78,12 @@ class LossSettings(Settings):
     def uses_foreground_branch(self) -> bool:
         """Whether any term needs the foreground branch (FEB)."""
         return bool({"foreground", "enhanced"} & set(self.reid_on)) or self.lambda_cl > 0
+
+    @property
+    def expects_collapse(self) -> bool:
+        """Whether Eq. 4 is taken as printed, which pushes f_G to grow without end."""
+        on_parts = self.lambda_mcl > 0 and self.part_distillation == "consistency"
+        return self.consistency == "literal" and (self.lambda_cl > 0 or on_parts)
 
     @property
     def uses_heatmaps(self) -> bool:

@@ -34,6 +34,9 @@ class Settings(BaseModel):
 def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
     location = [str(part) for part in problem["loc"]]
     path = ".".join([*filter(None, [where]), *location])
+    if problem["type"] == "string_pattern_mismatch" and location[-1] == "[key]":
+        path = ".".join([*filter(None, [where]), *location[:-2]])
+        return f"setting {path}: {problem['input']!r} cannot be a name here: {problem['msg']}"
     if problem["type"] != "extra_forbidden":
         shown = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
         return f"setting {path}: {problem['msg']}{shown}"

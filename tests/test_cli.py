@@ -24,6 +24,9 @@ COMMANDS = [
     ["train"],
     ["evaluate"],
     ["table"],
+    ["figure3"],
+    ["trace"],
+    ["report"],
     ["config", "show"],
     ["config", "schema"],
 ]
@@ -61,6 +64,16 @@ def test_every_command_has_help(command):
             ["heatmaps", "make", "m.csv", "--split", "train", "--weights", "w", "--out", "o"]
             + ["--state", "s", "--shard", "3/2"],
             "--shard 3/2: must be i/n",
+        ),
+        (["trace", "results/table2.csv"], "results/table2.trace.json: no such file"),
+        (
+            ["figure3", "--out", "x.csv", "--sweeps", '{"lambda": {}}', "--experiment", "demo"],
+            "no 'lambda'; known: lambda_mcl, lambda_cl",
+        ),
+        (
+            ["figure3", "--out", "x.csv", "--experiment", "demo"]
+            + ["--sweeps", '{"lambda_cl": {"much": []}}'],
+            "--sweeps: a value is no number",
         ),
         (["weights", "get", "vgg", "--out", "x"], "no 'vgg'; known: resnet18"),
         (["config", "show", "--config", "none.yaml"], "none.yaml: no such file"),

@@ -48,6 +48,66 @@ def test_the_paper_preset_is_the_papers_section_4_2():
     assert (recipe.loss.lambda_cl, recipe.loss.lambda_mcl) == (0.25, 0.25)
 
 
+def test_the_six_models_of_table_6_switch_on_one_thing_after_another():
+    config = load_config({})
+    found = {}
+    for number, variant in enumerate(TABLES[6].reproduced.values(), 1):
+        loss = config.recipe(variant).loss
+        on = {*loss.reid_on} | {
+            name for name in ("lambda_cl", "lambda_mcl") if getattr(loss, name)
+        }
+        found[number] = on - {"global"}
+    assert found == {
+        1: set(),
+        2: {"part"},
+        3: {"fused"},
+        4: {"fused", "lambda_mcl"},
+        5: {"fused", "lambda_mcl", "enhanced"},
+        6: {"fused", "lambda_mcl", "enhanced", "lambda_cl"},
+    }
+
+
+def test_table_7_changes_nothing_but_how_parts_are_distilled():
+    config = load_config({})
+    other, ours = (config.recipe(variant) for variant in TABLES[7].reproduced.values())
+    assert ours == config.recipe("pgfl_kd")
+    assert other.loss.part_distillation == "consistency"
+    changed = other.loss.model_copy(update={"part_distillation": "contrastive"})
+    assert other.model_copy(update={"loss": changed}) == ours
+
+
+def test_the_equations_as_printed_are_one_variant():
+    recipe = load_config({}).recipe("pgfl_kd_literal")
+    assert (recipe.model.part_pooling, recipe.model.attention) == ("mean", "dot")
+    assert (recipe.loss.consistency, recipe.loss.contrastive) == ("literal", "raw")
+    assert recipe.loss.expects_collapse
+    assert not load_config({}).recipe("pgfl_kd").loss.expects_collapse
+
+
+def test_every_value_of_a_sweep_is_a_variant_and_the_methods_own_is_the_method():
+    config = load_config({"sweeps": {"lambda_mcl": [1, 0.25, 0.5, 0], "lambda_cl": [1e-05]}})
+    assert config.sweep("lambda_mcl") == {
+        0: "pgfl_kd-lambda_mcl-0",
+        0.25: "pgfl_kd",
+        0.5: "pgfl_kd-lambda_mcl-0.5",
+        1: "pgfl_kd-lambda_mcl-1",
+    }
+    assert config.sweep("lambda_cl") == {1e-05: "pgfl_kd-lambda_cl-1e-05"}
+    ours = config.recipe("pgfl_kd")
+    for parameter in ("lambda_mcl", "lambda_cl"):
+        for value, name in config.sweep(parameter).items():
+            loss = ours.loss.model_copy(update={parameter: value})
+            assert config.recipe(name) == ours.model_copy(update={"loss": loss})
+    assert {*config.sweep("lambda_mcl").values()} < {*config.variant_names}
+
+
+def test_a_sweep_follows_the_users_own_method():
+    user = {"variants": {"pgfl_kd": {"loss": {"lambda_mcl": 0.5}, "training": {"epochs": 3}}}}
+    config = load_config(user | {"sweeps": {"lambda_mcl": [0.25, 0.5]}})
+    assert config.sweep("lambda_mcl") == {0.25: "pgfl_kd-lambda_mcl-0.25", 0.5: "pgfl_kd"}
+    assert config.recipe("pgfl_kd-lambda_mcl-0.25").training.epochs == 3
+
+
 def test_the_baseline_needs_no_pose_and_pgfl_kd_does():
     config = load_config({})
     assert not config.recipe("baseline").loss.uses_heatmaps
@@ -105,6 +165,16 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ({"archives": {"files": {"marke1501": "x"}}}, "archives.files.marke1501"),
         ({"archives": {"files": {"partial_duke": "x"}}}, "archives.files.partial_duke"),
         ({"partial_duke": {"seed": -1}}, "setting partial_duke.seed: "),
+        ({"variants": {"a/b": {}}}, r"setting variants: 'a/b' cannot be a name here: .*\^\[A-Za"),
+        ({"variants": {"..": {}}}, r"setting variants: '\.\.' cannot be a name here"),
+        ({"variants": {"two words": {}}}, "setting variants: 'two words' cannot be a name here"),
+        ({"sweeps": {"lambda_cl": []}}, "setting sweeps.lambda_cl: must hold at least one value"),
+        ({"sweeps": {"lambda_cl": [0.5, -1]}}, r"setting sweeps.lambda_cl.1: .*greater than"),
+        ({"sweeps": {"lambda_cl": [float("inf")]}}, "setting sweeps.lambda_cl.0: .*finite"),
+        (
+            {"sweeps": {"lambda_cl": [1]}, "variants": {"pgfl_kd-lambda_cl-1": {}}},
+            "setting variants.pgfl_kd-lambda_cl-1: sweeps.lambda_cl makes a variant of that name",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(user, message):

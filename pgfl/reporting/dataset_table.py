@@ -6,7 +6,9 @@ import pandas as pd
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.files import read_json
-from pgfl.reporting.tables import PUBLISHED, WARNING, save_table
+from pgfl.reporting.paper import read_published
+from pgfl.reporting.tables import WARNING, save_table
+from pgfl.reporting.trace import Cell, save_trace
 
 SPLITS = ("train", "gallery", "query")
 TITLE = "The data sets: identities and images of each split"
@@ -18,7 +20,7 @@ NOTE = (
 
 
 def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) -> None:
-    """Write `table1.csv` and the `.md` beside it.
+    """Write `table1.csv`, and the `.md` and the trace beside it.
 
     Args:
         manifests: `manifest.csv` of each of the paper's data sets; `counts.json` lies beside it.
@@ -28,9 +30,9 @@ def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) 
     Raises:
         UserError: a manifest or its counts cannot be read.
     """
-    published = pd.read_csv(PUBLISHED / "table1.csv", dtype=str, keep_default_na=False)
+    published = read_published(1)
     numbers = list(published.columns[2:])
-    rows = []
+    rows, cells = [], []
     for line in published.to_dict("records"):
         name, dataset = line.pop("method"), line.pop("dataset")
         found = _found(manifests[dataset])
@@ -45,9 +47,12 @@ def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) 
                 "experiment": experiment,
             }
         )
+        counted = (manifests[dataset], manifests[dataset].with_name("counts.json"))
+        cells.append(Cell(name, "all numbers", "", counted))
     warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
     table = pd.DataFrame(rows).fillna("")
     save_table(table, out, f"# Table 1: {TITLE}\n\n{warning}{NOTE}\n\n")
+    save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
 def _found(manifest: Path) -> dict[str, str]:

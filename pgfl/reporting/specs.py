@@ -12,6 +12,10 @@ class TableSpec:
     """`{test set}.{metric}`, as the paper's table has them."""
     reproduced: dict[str, str]
     """The method's name in our rows, and the variant that it is."""
+    compared: tuple[tuple[str, str], ...] = (("PGFL-KD", "Baseline"),)
+    """Pairs of methods: the first is what the paper says to be better than the second."""
+    labels: tuple[str, ...] = ()
+    """Columns of words that the paper has before the numbers."""
 
     @property
     def test_sets(self) -> tuple[str, ...]:
@@ -19,12 +23,70 @@ class TableSpec:
         return tuple(dict.fromkeys(column.split(".")[0] for column in self.columns))
 
 
+PUBLISHED_AS = {"PGFL-KD": "PGFL-KD (Ours)"}
+"""Methods that the paper's tables call otherwise than our rows do."""
+
+MODELS = {
+    "1 (Baseline)": "baseline",
+    "2 (MB+SAB)": "sab",
+    "3 (MB+SAB w/ I)": "sab_i",
+    "4 (MB+SAB w/ IM)": "sab_im",
+    "5 (MB-SAB+FEB)": "sab_im_feb",
+    "6 (MB-SAB+FEB w/ C)": "pgfl_kd",
+}
+"""Table 6: each model has one thing more than the one before."""
+
+BOTH = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}
+
 TABLES: dict[int, TableSpec] = {
     2: TableSpec(
         title="Comparison with state-of-the-art methods on two occluded data sets",
         columns=(
             "occluded_duke.rank1", "occluded_duke.mAP", "occluded_reid.rank1", "occluded_reid.mAP"
         ),
-        reproduced={"Baseline": "baseline", "PGFL-KD": "pgfl_kd"},
+        reproduced=BOTH,
+    ),
+    3: TableSpec(
+        title="Comparison with state-of-the-art methods on two partial data sets",
+        columns=(
+            "partial_reid.rank1", "partial_reid.rank3",
+            "partial_ilids.rank1", "partial_ilids.rank3",
+        ),
+        reproduced=BOTH,
+    ),
+    4: TableSpec(
+        title="Comparison with state-of-the-art methods on Partial-Duke",
+        columns=(
+            "partial_duke.rank1", "partial_duke.rank5", "partial_duke.rank10", "partial_duke.mAP"
+        ),
+        reproduced=BOTH,
+    ),
+    5: TableSpec(
+        title="Comparison with state-of-the-art methods on two holistic data sets",
+        columns=("market1501.rank1", "market1501.mAP", "dukemtmc_reid.rank1", "dukemtmc_reid.mAP"),
+        reproduced=BOTH,
+    ),
+    6: TableSpec(
+        title="What each part of the method contributes, on Occluded-Duke",
+        columns=("occluded_duke.rank1", "occluded_duke.mAP"),
+        reproduced=MODELS,
+        # Each model against the one before it, and against the baseline.
+        compared=(
+            *zip(list(MODELS)[1:], list(MODELS)[:-1], strict=True),
+            *((model, "1 (Baseline)") for model in list(MODELS)[2:]),
+        ),
+        labels=("sab.S", "sab.I", "sab.M", "feb.S", "feb.C"),
+    ),
+    7: TableSpec(
+        title="Distilling from the part branch by consistency or by contrast, on Occluded-Duke",
+        columns=("occluded_duke.rank1", "occluded_duke.mAP"),
+        reproduced={
+            "MB + FEB + SAB w L_CL": "pgfl_kd_part_cl",
+            "MB + FEB + SAB w L_MCL": "pgfl_kd",
+        },
+        compared=(("MB + FEB + SAB w L_MCL", "MB + FEB + SAB w L_CL"),),
     ),
 }  # fmt: skip
+
+SWEPT_ON = "occluded_duke"
+"""Figure 3: the data set on which the weights of the losses are varied."""

@@ -4,14 +4,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from pgfl.files import read_json, write_text
-from pgfl.reporting.specs import TABLES, TableSpec
-
-PUBLISHED = Path(__file__).resolve().parent / "published"
+from pgfl.errors import UserError
+from pgfl.files import write_text
+from pgfl.reporting.evaluations import Measured, read_evaluation
+from pgfl.reporting.paper import read_published
+from pgfl.reporting.specs import PUBLISHED_AS, TABLES, TableSpec
+from pgfl.reporting.statistics import mean_text, std_text
+from pgfl.reporting.summary import Measurements, basis, comparison, differences
+from pgfl.reporting.trace import Cell, save_trace
 
 NOTE = (
-    "Percent. `published`: as printed in the paper; `reproduced`: measured here. `chance_mAP` is "
-    "what random features reach on the same test set."
+    "Percent. `published`: as printed in the paper; `reproduced`: measured here, means over the "
+    "seeds, with sample standard deviations as `.std`. `chance_mAP` is what random features "
+    "reach on the same test set."
+)
+
+PAIRED = (
+    "In percentage points: the mean difference of runs with the same seed, and its 95 % "
+    "confidence interval (Student's t over the seeds). The interval is about other seeds; the "
+    "people in the test sets stay the same."
 )
 
 Evaluations = dict[tuple[str, str], list[Path]]
@@ -25,7 +36,7 @@ WARNING = (
 
 
 def write_table(number: int, evaluations: Evaluations, experiment: str, out: Path) -> None:
-    """Write `table{number}.csv` and the `.md` beside it.
+    """Write `table{number}.csv`, and the `.md` and the trace beside it.
 
     Args:
         number: of the paper's table.
@@ -34,45 +45,117 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
         out: the CSV; percentages with one decimal, missing values empty.
 
     Raises:
-        UserError: an evaluation file cannot be read.
+        UserError: an evaluation is missing or cannot be read.
     """
     spec = TABLES[number]
-    published = pd.read_csv(PUBLISHED / f"table{number}.csv", dtype=str, keep_default_na=False)
+    measurements = _read_needed(spec, evaluations)
+    published = read_published(number)
     published.insert(1, "source", "published")
-    rows = [
-        _reproduced_row(method, variant, spec, evaluations, experiment)
-        for method, variant in spec.reproduced.items()
-    ]
+    rows, cells = [], []
+    for method, variant in spec.reproduced.items():
+        labels = _labels(published, method, spec)
+        measured = {test_set: measurements[variant, test_set] for test_set in spec.test_sets}
+        row = reproduced_numbers(spec.columns, measured, experiment)
+        rows.append({"method": method, "source": "reproduced", **labels, **row})
+        cells += traced(method, row, spec.columns, measured)
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True).fillna("")
-    warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
-    save_table(table, out, f"# Table {number}: {spec.title}\n\n{warning}{NOTE}\n\n")
+    introduction = _introduction(number, table, measurements, experiment)
+    save_table(table, out, introduction, left=2 + len(spec.labels))
+    save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
-def _reproduced_row(
-    method: str, variant: str, spec: TableSpec, evaluations: Evaluations, experiment: str
+def _read_needed(spec: TableSpec, evaluations: Evaluations) -> Measurements:
+    measurements = {}
+    for variant in spec.reproduced.values():
+        for test_set in spec.test_sets:
+            files = evaluations.get((variant, test_set))
+            if not files:
+                raise UserError(f"no evaluation of {variant} on {test_set} is given")
+            measurements[variant, test_set] = [read_evaluation(file) for file in files]
+    return measurements
+
+
+def _labels(published: pd.DataFrame, method: str, spec: TableSpec) -> dict[str, str]:
+    """The words that the paper has beside a method's numbers."""
+    theirs = published[published["method"] == PUBLISHED_AS.get(method, method)]
+    return {label: theirs[label].iloc[0] for label in spec.labels}
+
+
+def reproduced_numbers(
+    columns: tuple[str, ...], measured: dict[str, list[Measured]], experiment: str
 ) -> dict[str, str]:
-    row = {"method": method, "source": "reproduced"}
-    chances: dict[str, str] = {}
-    seeds = 0
-    for column in spec.columns:
+    """The cells of one reproduced row, as text.
+
+    Args:
+        columns: `{test set}.{metric}`.
+        measured: for each test set, one evaluation a seed.
+        experiment: the experiment they are from.
+
+    Returns:
+        The means, then their deviations, then what they stand on.
+
+    Raises:
+        UserError: an evaluation file lacks a number.
+    """
+    means, stds = {}, {}
+    for column in columns:
         test_set, metric = column.split(".")
-        reports = [read_json(path) for path in evaluations[variant, test_set]]
-        values = pd.Series([report[metric] for report in reports])
-        row[column] = f"{values.mean():.1f}"
-        if metric == "mAP":
-            chances[f"{test_set}.chance_mAP"] = f"{reports[0]['chance']['mAP']:.1f}"
-        seeds = len(reports)
-    return row | {"experiment": experiment, "seeds": str(seeds)} | chances
+        values = [one.value(metric) for one in measured[test_set]]
+        means[column] = mean_text(values)
+        stds[f"{column}.std"] = std_text(values)
+    seeds = {"experiment": experiment, "seeds": str(len(next(iter(measured.values()))))}
+    chances = {
+        f"{test_set}.chance_mAP": f"{some[0].report['chance']['mAP']:.1f}"
+        for test_set, some in measured.items()
+    }
+    return means | stds | seeds | chances
 
 
-def save_table(table: pd.DataFrame, out: Path, heading: str) -> None:
-    """Write a table of text as CSV, and as Markdown below a heading beside it."""
+def traced(
+    name: str, row: dict[str, str], columns: tuple[str, ...], measured: dict[str, list[Measured]]
+) -> list[Cell]:
+    """The means of a reproduced row, with the files that they were made of."""
+    cells = []
+    for column in columns:
+        test_set, metric = column.split(".")
+        files = tuple(one.file for one in measured[test_set])
+        cells.append(Cell(name, column, row[column], files, metric))
+    return cells
+
+
+def _introduction(
+    number: int, table: pd.DataFrame, measurements: Measurements, experiment: str
+) -> str:
+    """All of the Markdown above the whole table."""
+    spec = TABLES[number]
+    parts = [f"# Table {number}: {spec.title}\n"]
+    if experiment != "paper":
+        parts.append(WARNING.format(experiment=experiment))
+    parts.append(f"{basis(measurements, spec)}\n")
+    parts.append(markdown(comparison(table, spec), left=1))
+    if all(len(measured) > 1 for measured in measurements.values()):
+        parts.append(f"## Differences\n\n{PAIRED}\n")
+        parts.append(markdown(differences(measurements, spec), left=1))
+    parts.append(f"## The whole table\n\n{NOTE}\n\n")
+    return "\n".join(parts)
+
+
+def save_table(table: pd.DataFrame, out: Path, heading: str, left: int = 2) -> None:
+    """Write a table of text as CSV, and as Markdown below a heading beside it.
+
+    Args:
+        table: all cells are text.
+        out: the CSV.
+        heading: what stands above the table in the Markdown.
+        left: so many first columns hold words; the others are aligned to the right.
+    """
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    write_text(out.with_suffix(".md"), heading + markdown(table))
+    write_text(out.with_suffix(".md"), heading + markdown(table, left))
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table of text in Markdown; all columns but the first two to the right."""
+def markdown(table: pd.DataFrame, left: int = 2) -> str:
+    """A table of text in Markdown; all but the first `left` columns aligned to the right."""
     header = "| " + " | ".join(table.columns) + " |\n"
-    rule = "|" + "|".join(" --- " if i < 2 else " ---: " for i in range(table.shape[1])) + "|\n"
+    sides = (" --- " if i < left else " ---: " for i in range(table.shape[1]))
+    rule = "|" + "|".join(sides) + "|\n"
     return header + rule + "".join("| " + " | ".join(row) + " |\n" for row in table.to_numpy())

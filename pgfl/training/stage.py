@@ -58,6 +58,8 @@ def run_training(
         UserError: an input cannot be used, or a loss is not finite.
     """
     began = time.time()
+    if recipe.loss.expects_collapse:
+        print("warning: loss.consistency: literal is expected to collapse (docs/paper-notes.md)")
     torch.set_num_threads(threads)
     # Without this workspace CUDA's matrix products are refused as not repeatable.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -46,7 +46,8 @@ def losses(model: nn.Module, batch: Batch, settings: LossSettings) -> dict[str, 
 
     Returns:
         `id_{feature}` and `triplet_{feature}` for each feature of `reid_on`, then `cl` (Eq. 4)
-        and `mcl` (Eq. 5) where their weights are not zero.
+        and `mcl` (Eq. 5) where their weights are not zero. With `part_distillation: consistency`
+        (Table 7) `part_cl`, the loss of Eq. 4 with f_P as teacher, takes the place of `mcl`.
     """
     features, logits = model(batch.images, batch.heatmaps)
     terms = {}
@@ -59,7 +60,11 @@ def losses(model: nn.Module, batch: Batch, settings: LossSettings) -> dict[str, 
         terms["cl"] = settings.lambda_cl * consistency_loss(
             features["global"], features["enhanced"], settings.consistency
         )
-    if settings.lambda_mcl > 0:
+    if settings.lambda_mcl > 0 and settings.part_distillation == "consistency":
+        terms["part_cl"] = settings.lambda_mcl * consistency_loss(
+            features["global"], features["part"], settings.consistency
+        )
+    elif settings.lambda_mcl > 0:
         normalized = settings.contrastive == "normalized"
         terms["mcl"] = settings.lambda_mcl * multi_part_contrastive_loss(
             features["global"],

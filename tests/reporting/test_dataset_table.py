@@ -5,7 +5,8 @@ import pytest
 
 from pgfl.errors import UserError
 from pgfl.reporting.dataset_table import write_dataset_table
-from pgfl.reporting.tables import PUBLISHED
+from pgfl.reporting.paper import PUBLISHED
+from pgfl.reporting.trace import follow
 
 SPLITS = ("train", "gallery", "query")
 
@@ -46,6 +47,7 @@ def test_the_published_numbers_agree_with_themselves(tmp_path, manifests):
     assert (market["gallery.ids"], market["gallery.images"]) == ("750", "19732")
     assert (market["distractors"], market["junk"]) == ("2798", "3819")
     assert "Not the paper's data" not in (tmp_path / "table1.md").read_text()
+    assert "7 entries from 14 files" in follow(tmp_path / "table1.csv")[0]
 
 
 def test_a_mismatch_is_seen(tmp_path, manifests):

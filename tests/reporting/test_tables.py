@@ -1,30 +1,11 @@
 import csv
 import json
 
-import pandas as pd
 import pytest
 
-from pgfl.config import TRAIN_SET
 from pgfl.errors import UserError
 from pgfl.reporting.specs import TABLES
-from pgfl.reporting.tables import PUBLISHED, write_table
-
-
-@pytest.fixture
-def evaluations(tmp_path):
-    """Made-up evaluation files of two seeds for everything that table 2 needs."""
-    files = {}
-    spec = TABLES[2]
-    for v, variant in enumerate(spec.reproduced.values()):
-        for t, test_set in enumerate(spec.test_sets):
-            paths = []
-            for seed in range(2):
-                path = tmp_path / f"{variant}-{test_set}-{seed}.json"
-                report = {"rank1": 10 * v + t + seed, "mAP": 50 + v + 0.25 * seed}
-                path.write_text(json.dumps(report | {"chance": {"rank1": 1.0, "mAP": 2.04}}))
-                paths.append(path)
-            files[variant, test_set] = paths
-    return files
+from pgfl.reporting.tables import write_table
 
 
 def rows_of(path):
@@ -32,9 +13,20 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_table_2_has_the_papers_23_rows_to_the_letter(tmp_path, evaluations):
-    write_table(2, evaluations, "demo", tmp_path / "table2.csv")
-    rows = [row for row in rows_of(tmp_path / "table2.csv") if row["source"] == "published"]
+@pytest.fixture
+def write(project, make_evaluations):
+    """Writes a table of made-up evaluations; its rows and its Markdown."""
+
+    def write(number, seeds=2, experiment="demo"):
+        out = project / "results" / f"table{number}.csv"
+        write_table(number, make_evaluations(number, seeds), experiment, out)
+        return rows_of(out), out.with_suffix(".md").read_text()
+
+    return write
+
+
+def test_table_2_has_the_papers_23_rows_to_the_letter(write):
+    rows = [row for row in write(2)[0] if row["source"] == "published"]
     assert len(rows) == 23
     columns = TABLES[2].columns
     cells = {row["method"]: [row[column] for column in columns] for row in rows}
@@ -46,48 +38,159 @@ def test_table_2_has_the_papers_23_rows_to_the_letter(tmp_path, evaluations):
     assert cells["PGFL-KD (Ours)"] == ["63.0", "54.1", "80.7", "70.3"]
 
 
-def test_reproduced_rows_are_means_over_seeds_and_say_where_they_are_from(tmp_path, evaluations):
-    write_table(2, evaluations, "demo", tmp_path / "table2.csv")
-    baseline, ours = rows_of(tmp_path / "table2.csv")[-2:]
+def test_reproduced_rows_are_means_over_seeds_and_say_where_they_are_from(write):
+    baseline, ours = write(2)[0][-2:]
     assert (baseline["method"], baseline["source"]) == ("Baseline", "reproduced")
     assert (ours["method"], ours["source"]) == ("PGFL-KD", "reproduced")
-    assert baseline["occluded_duke.rank1"] == "0.5"
-    assert ours["occluded_reid.rank1"] == "11.5" and ours["occluded_reid.mAP"] == "51.1"
+    assert baseline["occluded_duke.rank1"] == "5.2"  # of 5 and 5.5
+    assert ours["occluded_reid.rank1"] == "16.2" and ours["occluded_reid.mAP"] == "14.2"
     assert (ours["experiment"], ours["seeds"]) == ("demo", "2")
     assert ours["occluded_duke.chance_mAP"] == "2.0"
+    assert ours["occluded_duke.mAP.std"] == "0.35"  # 0.5 / sqrt(2)
 
 
-def test_the_first_columns_are_as_promised(tmp_path, evaluations):
-    write_table(2, evaluations, "demo", tmp_path / "table2.csv")
-    header = (tmp_path / "table2.csv").read_text().splitlines()[0]
-    assert header.startswith(
-        "method,source,occluded_duke.rank1,occluded_duke.mAP,"
-        "occluded_reid.rank1,occluded_reid.mAP,"
+def test_one_seed_has_no_spread(write):
+    rows, text = write(2, seeds=1)
+    assert [row["occluded_duke.mAP.std"] for row in rows] == [""] * 25
+    assert "One seed; 30 people, 330 queries, 660 gallery images (Occluded-Duke)" in text
+    assert "±" not in text and "Differences" not in text
+
+
+@pytest.mark.parametrize(
+    ("number", "first"),
+    [
+        (2, "occluded_duke.rank1,occluded_duke.mAP,occluded_reid.rank1,occluded_reid.mAP,"),
+        (3, "partial_reid.rank1,partial_reid.rank3,partial_ilids.rank1,partial_ilids.rank3,"),
+        (
+            4,
+            "partial_duke.rank1,partial_duke.rank5,partial_duke.rank10,partial_duke.mAP,"
+            "partial_duke.rank1.std,partial_duke.rank5.std,partial_duke.rank10.std,"
+            "partial_duke.mAP.std,experiment,seeds,partial_duke.chance_mAP\n",
+        ),
+        (5, "market1501.rank1,market1501.mAP,dukemtmc_reid.rank1,dukemtmc_reid.mAP,"),
+        (6, "sab.S,sab.I,sab.M,feb.S,feb.C,occluded_duke.rank1,occluded_duke.mAP,"),
+        (7, "occluded_duke.rank1,occluded_duke.mAP,"),
+    ],
+)
+def test_the_first_columns_are_as_promised(project, write, number, first):
+    write(number, seeds=1)
+    text = (project / f"results/table{number}.csv").read_text()
+    assert text.startswith(f"method,source,{first}")
+
+
+def test_table_3_has_a_baseline_of_ours_which_the_paper_lacks(write):
+    rows, text = write(3)
+    assert [row["source"] for row in rows if row["method"] == "Baseline"] == ["reproduced"]
+    assert "| Baseline |  | 5.2 ± 0.35 |  | 5.2 ± 0.35 |  | 6.2 ± 0.35 |" in text
+    assert "| PGFL-KD | 85.1 | 15.2 ± 0.35 | 90.8 | 15.2 ± 0.35 | 74.0 |" in text
+
+
+def test_table_6_says_what_is_switched_on_in_our_rows_too(write):
+    rows, _ = write(6)
+    switches = [tuple(row[label] for label in TABLES[6].labels) for row in rows]
+    assert switches[:6] == switches[6:]
+    assert switches[0] == ("Off", "no", "no", "Off", "no")
+    assert switches[4] == ("On", "yes", "yes", "On", "no")
+
+
+def test_the_markdown_begins_with_ours_beside_the_papers(write):
+    _, text = write(2)
+    first = text.split("## The whole table")[0]
+    assert (
+        "| method | Occluded-Duke Rank-1, published | Occluded-Duke Rank-1, reproduced |" in first
     )
+    assert "| Baseline | 52.7 | 5.2 ± 0.35 | 45.9 | 3.2 ± 0.35 | 73.6 | 6.2 ± 0.35 |" in first
+    assert "| PGFL-KD | 63.0 | 15.2 ± 0.35 | 54.1 |" in first
+    assert "2 seeds; 30 people, 330 queries, 660 gallery images (Occluded-Duke); 30" in first
+    assert "LOMO" not in first
 
 
 @pytest.mark.parametrize(("experiment", "warned"), [("demo", True), ("paper", False)])
-def test_the_markdown_warns_of_anything_but_the_papers_data(
-    tmp_path, evaluations, experiment, warned
-):
-    write_table(2, evaluations, experiment, tmp_path / "table2.csv")
-    text = (tmp_path / "table2.md").read_text()
+def test_the_markdown_warns_of_anything_but_the_papers_data(write, experiment, warned):
+    _, text = write(2, experiment=experiment)
     assert ("Not the paper's data" in text) == warned
     assert text.count("| published |") == 23 and text.count("| reproduced |") == 2
 
 
-def test_a_missing_evaluation_is_named(tmp_path, evaluations):
-    evaluations["baseline", "occluded_duke"][0].unlink()
-    with pytest.raises(UserError, match=r"baseline-occluded_duke-0\.json: no such file"):
-        write_table(2, evaluations, "demo", tmp_path / "table2.csv")
-    assert not (tmp_path / "table2.csv").exists()
+def test_two_seeds_give_paired_differences_with_intervals(project, make_evaluations):
+    evaluations = make_evaluations(2)
+    path = evaluations["pgfl_kd", "occluded_duke"][1]
+    report = json.loads(path.read_text())
+    path.write_text(json.dumps(report | {"mAP": report["mAP"] + 1}))
+    write_table(2, evaluations, "demo", project / "table2.csv")
+    text = (project / "table2.md").read_text()
+    # mAP on Occluded-Duke: 10 and 11, mean 10.5, t(0.975, 1) = 12.706, half of it.
+    assert "| PGFL-KD minus Baseline | +10.0 (+10.0 to +10.0) | +10.5 (+4.1 to +16.9) |" in text
 
 
-@pytest.mark.parametrize("number", TABLES)
-def test_published_numbers_fit_the_specification(number):
-    published = pd.read_csv(PUBLISHED / f"table{number}.csv")
-    assert list(published.columns) == ["method", *TABLES[number].columns]
-    assert published.method.is_unique
-    values = published.drop(columns="method").stack().dropna()
-    assert ((values > 0) & (values < 100)).all()
-    assert set(TABLES[number].test_sets) <= set(TRAIN_SET)
+def test_table_6_compares_each_model_with_the_one_before_and_with_the_baseline(write):
+    _, text = write(6, seeds=3)
+    lines = [line.split(" |")[0] for line in text.splitlines() if " minus " in line]
+    assert lines == [
+        "| 2 (MB+SAB) minus 1 (Baseline)",
+        "| 3 (MB+SAB w/ I) minus 2 (MB+SAB)",
+        "| 4 (MB+SAB w/ IM) minus 3 (MB+SAB w/ I)",
+        "| 5 (MB-SAB+FEB) minus 4 (MB+SAB w/ IM)",
+        "| 6 (MB-SAB+FEB w/ C) minus 5 (MB-SAB+FEB)",
+        "| 3 (MB+SAB w/ I) minus 1 (Baseline)",
+        "| 4 (MB+SAB w/ IM) minus 1 (Baseline)",
+        "| 5 (MB-SAB+FEB) minus 1 (Baseline)",
+        "| 6 (MB-SAB+FEB w/ C) minus 1 (Baseline)",
+    ]
+    assert "5 (MB-SAB+FEB) minus 1 (Baseline) | +40.0 (+40.0 to +40.0) |" in text
+
+
+def test_another_protocol_is_said(project, make_evaluations):
+    evaluations = make_evaluations(7, seeds=1)
+    for paths in evaluations.values():
+        report = json.loads(paths[0].read_text())
+        paths[0].write_text(json.dumps(report | {"protocol": "single_shot", "rerank": True}))
+    write_table(7, evaluations, "demo", project / "table7.csv")
+    assert "Protocol: single_shot, re-ranked." in (project / "table7.md").read_text()
+
+
+def _without(path, key):
+    report = json.loads(path.read_text())
+    del report[key]
+    path.write_text(json.dumps(report))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), r"baseline/seed0/eval/occluded_duke\.json: no such file"),
+        (lambda path: path.write_text("[1]"), "not an evaluation file"),
+        (lambda path: _without(path, "rank1"), "has no number 'rank1'; evaluate the model again"),
+        (lambda path: _without(path, "counts"), "has no counts; evaluate the model again"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_used_is_named(project, make_evaluations, damage, message):
+    evaluations = make_evaluations(2)
+    damage(evaluations["baseline", "occluded_duke"][0])
+    with pytest.raises(UserError, match=message):
+        write_table(2, evaluations, "demo", project / "table2.csv")
+    assert not (project / "table2.csv").exists()
+
+
+@pytest.mark.parametrize("given", [{}, {("pgfl_kd", "occluded_duke"): []}])
+def test_a_missing_evaluation_is_said(project, make_evaluations, given):
+    evaluations = make_evaluations(7)
+    del evaluations["pgfl_kd", "occluded_duke"]
+    with pytest.raises(UserError, match="no evaluation of pgfl_kd on occluded_duke is given"):
+        write_table(7, evaluations | given, "demo", project / "table7.csv")
+
+
+def test_seeds_that_do_not_match_are_not_paired(project, make_evaluations):
+    evaluations = make_evaluations(2, seeds=3)
+    evaluations["pgfl_kd", "occluded_reid"].reverse()
+    with pytest.raises(UserError, match="not the same seeds as 'Baseline' has"):
+        write_table(2, evaluations, "demo", project / "table2.csv")
+
+
+def test_a_file_outside_of_a_runs_folder_is_refused(project, make_evaluations):
+    evaluations = make_evaluations(7)
+    stray = project / "eval.json"
+    stray.write_text("{}")
+    evaluations["pgfl_kd", "occluded_duke"] = [stray]
+    with pytest.raises(UserError, match=r"eval\.json: must lie in a run's folder"):
+        write_table(7, evaluations, "demo", project / "table7.csv")

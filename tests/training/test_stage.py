@@ -17,6 +17,7 @@ from pgfl.errors import UserError
 from pgfl.files import file_hash
 from pgfl.models.resnet import build_resnet
 from pgfl.models.student_file import load_student
+from pgfl.recipe import LossSettings
 from pgfl.training import loop
 from pgfl.training.stage import run_training
 
@@ -156,6 +157,25 @@ def test_code_in_pretrained_weights_is_never_run(data, make_recipe, tmp_path, tr
     with pytest.raises(UserError, match=r"resnet18.pth: "):
         train(replace(data, pretrained=path), make_recipe(), tmp_path / "run")
     assert not marker.exists() and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("loss", "warned"),
+    [
+        ({"consistency": "literal"}, True),
+        ({"consistency": "literal", "lambda_cl": 0}, False),
+        ({"consistency": "literal", "lambda_cl": 0, "part_distillation": "consistency"}, True),
+        ({"consistency": "mean"}, False),
+    ],
+)
+def test_one_line_warns_of_what_is_expected_to_collapse(
+    data, make_recipe, tmp_path, capsys, loss, warned
+):
+    recipe = make_recipe().model_copy(update={"loss": LossSettings(**loss)})
+    with pytest.raises(UserError, match="--heatmaps"):
+        train(replace(data, heatmaps=None), recipe, tmp_path)
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == printed.count("expected to collapse") == warned
 
 
 def test_heatmaps_of_other_images_are_refused(data, make_recipe, tmp_path):

@@ -67,6 +67,19 @@ def test_the_consistency_term_teaches_global_from_enhanced(form):
     torch.testing.assert_close(found["cl"], 0.7 * expected)
 
 
+@pytest.mark.parametrize("form", ["normalized", "mean", "literal"])
+def test_the_part_branch_can_teach_by_the_consistency_loss_instead(form):
+    model, found = terms(lambda_mcl=0.6, part_distillation="consistency", consistency=form)
+    assert len(found) == 8 and "mcl" not in found
+    expected = consistency_loss(model.features["global"], model.features["part"], form)
+    torch.testing.assert_close(found["part_cl"], 0.6 * expected)
+
+
+def test_without_its_weight_the_part_branch_teaches_in_neither_way():
+    _, found = terms(lambda_mcl=0, part_distillation="consistency")
+    assert "mcl" not in found and "part_cl" not in found
+
+
 @pytest.mark.parametrize(
     ("settings", "temperature", "normalized"),
     [

@@ -24,7 +24,10 @@ TINY = {
     "pose": {"height": 64, "width": 32},
     "model": {"height": 64, "width": 32},
     "training": {"epochs": 2, "identities": 4, "images": 2},
-    "resources": {"workers": 0},
+    # Figure 3 with a single point, which the method has anyway.
+    "sweeps": {"lambda_mcl": [0.25], "lambda_cl": [0.25]},
+    # Several small jobs at a time.
+    "resources": {"workers": 0, "train_threads": 1, "pose_threads": 1},
 }
 
 

@@ -59,6 +59,8 @@ def test_a_file_that_the_configuration_names_but_is_not_there(project, tiny):
     [
         ({"trainig": {}}, "setting trainig: no such setting; did you mean 'training'?"),
         ({"training": {"epochs": -1}}, "setting training.epochs: "),
+        ({"variants": {"../x": {}}}, "setting variants: '../x' cannot be a name here"),
+        ({"sweeps": {"lambda_cl": []}}, "setting sweeps.lambda_cl: must hold at least one"),
         ({"experiment": "papre"}, "no experiment 'papre'; known: demo, paper, study"),
     ],
 )
@@ -77,7 +79,62 @@ def test_a_variant_of_the_users_own_is_known_from_yaml_alone(project, tiny):
 def test_several_seeds_are_planned(project, tiny):
     project.write_config(tiny | {"seeds": [0, 1, 2]})
     models = [name for name in project.planned() if name.endswith("model.safetensors")]
-    assert len(models) == 2 * 2 * 3
+    # Seven models of Occluded-Duke, two of each other set, three seeds.
+    assert len(models) == (7 + 2 * 3) * 3
+
+
+def models_of(planned):
+    """(train set, variant) of every model that would be trained."""
+    models = [name.split("/") for name in planned if name.endswith("model.safetensors")]
+    return {(train, variant) for _, _, train, variant, _, _ in models}
+
+
+@pytest.mark.parametrize(
+    ("number", "trained"),
+    [(3, ["market1501"]), (4, ["partial_duke"]), (5, ["dukemtmc_reid", "market1501"])],
+)
+def test_a_table_trains_what_it_needs_and_nothing_else(project, number, trained):
+    planned = project.planned(f"results/table{number}.csv")
+    both = ("baseline", "pgfl_kd")
+    assert models_of(planned) == {(train, variant) for train in trained for variant in both}
+    heatmaps = {name.split("/")[-2] for name in planned if name.endswith(".h5")}
+    assert heatmaps == set(trained)
+
+
+def test_tables_6_and_7_are_the_papers_ablation_on_occluded_duke(project):
+    planned = project.planned("results/table6.csv", "results/table7.csv")
+    six = ("baseline", "sab", "sab_i", "sab_im", "sab_im_feb", "pgfl_kd", "pgfl_kd_part_cl")
+    assert models_of(planned) == {("occluded_duke", variant) for variant in six}
+
+
+def test_figure_3_trains_one_variant_for_each_value_and_the_method_once(project, tiny):
+    project.write_config(tiny | {"sweeps": {"lambda_mcl": [0, 0.25], "lambda_cl": [0.25, 0.5]}})
+    assert models_of(project.planned("results/figure3.csv")) == {
+        ("occluded_duke", "pgfl_kd-lambda_mcl-0"),
+        ("occluded_duke", "pgfl_kd"),
+        ("occluded_duke", "pgfl_kd-lambda_cl-0.5"),
+    }
+
+
+def test_the_study_leaves_its_results_apart(project):
+    planned = project.planned("--config", "experiment=study")
+    results = [name for name in planned if name.startswith("results/")]
+    assert results and all(name.startswith("results/study/") for name in results)
+    assert "results/study/report.html" in results and "results/study/table7.csv" in results
+    assert {name.split("/")[1] for name in planned if name.startswith("runs/")} == {"study"}
+
+
+def test_the_equations_as_printed_can_be_trained(project):
+    target = "runs/demo/occluded_duke/pgfl_kd_literal/seed0/eval/occluded_duke.json"
+    assert models_of(project.planned(target)) == {("occluded_duke", "pgfl_kd_literal")}
+
+
+def test_a_dot_in_a_variants_name_is_a_dot(project, tiny):
+    project.write_config(tiny | {"variants": {"v1.5": {"loss": {"lambda_cl": 1.5}}}})
+    target = "runs/demo/market1501/{}/seed0/eval/occluded_reid.json"
+    assert target.format("v1.5") in project.planned(target.format("v1.5"))
+    code, output = project.snakemake("--dry-run", target.format("v1x5"), check=False)
+    assert code != 0 and "MissingRuleException" in output
 
 
 def test_partial_duke_is_made_from_duke_alone_with_the_seed_of_the_configuration(project, tiny):

@@ -17,11 +17,13 @@ from pgfl.datasets import market1501
 from pgfl.datasets.synthetic.archives import WRITERS, synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 
-RUNS = [
+ABLATION = ("baseline", "sab", "sab_i", "sab_im", "sab_im_feb", "pgfl_kd", "pgfl_kd_part_cl")
+RUNS = [f"runs/demo/occluded_duke/{variant}/seed0" for variant in ABLATION] + [
     f"runs/demo/{train}/{variant}/seed0"
-    for train in ("market1501", "occluded_duke")
+    for train in ("market1501", "dukemtmc_reid", "partial_duke")
     for variant in ("baseline", "pgfl_kd")
 ]
+EVALUATIONS = 7 + 2 * (4 + 1 + 1)
 
 
 @contextmanager
@@ -78,8 +80,49 @@ def test_table_1_counts_what_was_drawn(finished):
 
 def test_results_holds_deliverables_only(finished):
     names = sorted(path.name for path in (finished.root / "results").iterdir())
-    tables = ["table1.csv", "table1.md", "table2.csv", "table2.md"]
-    assert names == ["heatmaps.html", "heatmaps.png", "partial_duke.png", *tables]
+    tables = [
+        f"table{number}.{kind}" for number in range(1, 8) for kind in ("csv", "md", "trace.json")
+    ]
+    others = ["figure3.csv", "figure3.png", "figure3.trace.json", "partial_duke.png"]
+    others += ["heatmaps.html", "heatmaps.png"]
+    assert names == sorted([*tables, *others, "report.html"])
+
+
+def test_every_number_can_be_traced_to_a_model_that_is_still_there(finished):
+    def trace(name):
+        return subprocess.run(
+            [sys.executable, "-m", "pgfl", "trace", f"results/{name}"],
+            cwd=finished.root,
+            capture_output=True,
+            text=True,
+        )
+
+    for name in ("table1.csv", "table2.csv", "table6.csv", "figure3.png"):
+        result = trace(name)
+        assert result.returncode == 0 and "as recorded" in result.stdout, result.stderr
+    run = "runs/demo/occluded_duke/sab_im/seed0"
+    assert f"{run}/model.safetensors  commit" in trace("table6.csv").stdout
+    path = finished.root / run / "provenance.json"
+    with edited(path, '"seed": 0', '"seed": 7'):
+        result = trace("table6.csv")
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr == f"error: {run}/provenance.json: is not that of seed 0\n"
+
+
+def test_the_report_shows_every_deliverable_and_says_what_data_it_is(finished):
+    text = (finished.root / "results/report.html").read_text()
+    for number in range(1, 8):
+        assert f"results/table{number}.csv" in text
+    assert "results/figure3.png" in text and "results/partial_duke.png" in text
+    assert "small synthetic ones" in text
+    assert "What each part of the method contributes, on Occluded-Duke" in text
+
+
+def test_a_deleted_report_is_made_again_and_nothing_else(finished):
+    (finished.root / "results/report.html").unlink()
+    assert finished.planned() == ["results/report.html"]
+    finished.snakemake()
+    assert (finished.root / "results/report.html").is_file()
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -92,7 +135,7 @@ def test_every_run_leaves_what_was_promised(finished, run):
     provenance = json.loads((folder / "provenance.json").read_text())
     wanted = {"seed", "settings", "code", "data", "git_commit", "device", "environment"}
     assert wanted <= provenance.keys()
-    assert ("heatmaps" in provenance["data"]) == ("pgfl_kd" in run)
+    assert ("heatmaps" in provenance["data"]) == ("baseline" not in run)
 
 
 def test_evaluations_count_what_the_manifest_lists(finished):
@@ -116,7 +159,9 @@ def test_the_pose_cache_fits_its_manifest(finished):
 
 
 def test_only_what_is_needed_was_built(finished):
-    assert not (finished.root / "runs/demo/partial_duke").exists()
+    models = (finished.root / "runs/demo").rglob("model.safetensors")
+    built = {str(path.parent.relative_to(finished.root)) for path in models}
+    assert built - {"runs/demo/mine/pgfl_kd/seed0"} == set(RUNS)
     assert not (finished.root / "cache/demo/heatmaps/occluded_reid").exists()
     assert not list((finished.root / "cache/demo/state").rglob("*.pt"))
 
@@ -127,15 +172,19 @@ def test_a_second_run_has_nothing_to_do(finished):
         assert code == 0 and "Nothing to be done" in output
 
 
-def test_a_deleted_table_reruns_its_own_rule_only(finished):
+def test_a_deleted_table_reruns_its_own_rule_and_the_report_only(finished):
     table = finished.root / "results/table2.csv"
+    made_again = [
+        "results/report.html",
+        *(f"results/table2.{kind}" for kind in ("csv", "md", "trace.json")),
+    ]
     before = table.read_bytes()
     table.unlink()
-    assert finished.planned() == ["results/table2.csv", "results/table2.md"]
+    assert finished.planned() == made_again
     finished.snakemake("results/table2.csv")
     assert table.read_bytes() == before
     table.with_suffix(".md").unlink()
-    assert finished.planned() == ["results/table2.csv", "results/table2.md"]
+    assert finished.planned() == made_again
     finished.snakemake()
 
 
@@ -158,7 +207,7 @@ def test_an_edited_loss_retrains_and_nothing_before(finished):
     ):
         planned = finished.planned()
     assert {name.split("/")[0] for name in planned} == {"runs", "results"}
-    assert sum(name.endswith("model.safetensors") for name in planned) == 4
+    assert sum(name.endswith("model.safetensors") for name in planned) == len(RUNS)
 
 
 def test_an_edited_metric_evaluates_again_but_never_retrains(finished):
@@ -168,7 +217,7 @@ def test_an_edited_metric_evaluates_again_but_never_retrains(finished):
         "100.0 * float(precision",
     ):
         planned = finished.planned()
-    assert sum("/eval/" in name for name in planned) == 4
+    assert sum("/eval/" in name for name in planned) == EVALUATIONS
     assert not any(name.endswith("model.safetensors") for name in planned)
 
 
@@ -188,7 +237,9 @@ def test_a_changed_weight_retrains_only_the_variants_that_use_it(finished):
     with edited(finished.root / "workflow/variants.yaml", "lambda_cl: 0.25", "lambda_cl: 0.5"):
         planned = finished.planned()
     trained = [name for name in planned if name.endswith("model.safetensors")]
-    assert len(trained) == 2 and all("pgfl_kd" in name for name in trained)
+    # The method itself on four sets, and Figure 3's point that was the method until now.
+    variants = sorted(name.split("/")[3] for name in trained)
+    assert variants == ["pgfl_kd"] * 4 + ["pgfl_kd-lambda_cl-0.25"]
 
 
 def test_a_user_file_takes_the_place_of_a_drawn_archive(finished):

@@ -13,7 +13,7 @@ from pgfl.errors import UserError
 from pgfl.obtain import can_be_had, explain_missing
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
-from pgfl.reporting.specs import TABLES
+from pgfl.reporting.specs import SWEPT_ON, TABLES
 from pgfl.sources import WEIGHTS
 
 try:
@@ -38,11 +38,16 @@ BROUGHT = [name for name in DATASET_OF if name not in DRAWN]
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 
 
+def any_of(names):
+    """A wildcard constraint that matches exactly these names, or nothing at all."""
+    return "|".join(re.escape(name) for name in sorted(names)) or r"(?!)"
+
+
 wildcard_constraints:
     dataset="|".join(sorted(settings.test_sets)),
     train="|".join(sorted(settings.train_sets)),
     split="train|query|gallery",
-    variant="|".join(settings.variants),
+    variant=any_of(settings.variant_names),
     seed=r"\d+",
     number=r"\d+",
 
@@ -55,11 +60,6 @@ def as_json(value):
 def section(name):
     """A top-level section of the configuration as JSON."""
     return as_json(getattr(settings, name).model_dump(mode="json"))
-
-
-def any_of(names):
-    """A wildcard constraint that matches exactly these names, or nothing at all."""
-    return "|".join(re.escape(name) for name in sorted(names)) or r"(?!)"
 
 
 def stop_if_files_are_missing(jobs):

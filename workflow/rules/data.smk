@@ -191,7 +191,12 @@ rule contact_sheet:
     input:
         f"data/{EXPERIMENT}/partial_duke/manifest.csv",
     output:
-        f"{RESULTS}/partial_duke.png",
+        report(
+            f"{RESULTS}/partial_duke.png",
+            caption="../report/partial_duke.rst",
+            category="Data sets",
+            labels={"picture": "Partial-Duke"},
+        ),
     params:
         code=code_hash("pgfl.reporting.contact_sheet"),
     log:

@@ -1,0 +1,128 @@
+"""Figure 3: what the weights of the two distillation losses do."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pgfl.files import whole_file, write_text
+from pgfl.reporting.evaluations import Measured, read_evaluation
+from pgfl.reporting.paper import dataset_names, read_published
+from pgfl.reporting.specs import PUBLISHED_AS, SWEPT_ON
+from pgfl.reporting.tables import reproduced_numbers, traced
+from pgfl.reporting.trace import Cell, save_trace
+
+COLUMNS = (f"{SWEPT_ON}.rank1", f"{SWEPT_ON}.mAP")
+PUBLISHED_VALUE = 0.25
+"""Section 4.4: both weights of the full method. Of the curve the text gives no other point."""
+
+PANELS = {
+    "lambda_mcl": r"(a) multi-part contrastive loss, $\lambda_{mcl}$",
+    "lambda_cl": r"(b) consistency loss, $\lambda_{cl}$",
+}
+# Dark and light, solid and dashed: they differ in greyscale, too.
+STYLES = {
+    f"{SWEPT_ON}.rank1": ("Rank-1", {"color": "#e08214", "linestyle": "--", "marker": "s"}),
+    f"{SWEPT_ON}.mAP": ("mAP", {"color": "#08306b", "linestyle": "-", "marker": "o"}),
+}
+
+Sweeps = dict[str, dict[float, list[Path]]]
+"""For each weight and each of its values: the evaluation files, one a seed."""
+
+
+def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
+    """Write `figure3.csv`, and the `.png` and the trace beside it.
+
+    Args:
+        sweeps: what was measured.
+        experiment: the experiment it is from.
+        out: the CSV: `method`, `source`, the `parameter` and its `value`, then as a table's.
+
+    Raises:
+        UserError: an evaluation file cannot be read.
+    """
+    published = read_published(2).set_index("method").loc[PUBLISHED_AS["PGFL-KD"]]
+    rows: list[dict[str, str]] = []
+    cells: list[Cell] = []
+    for parameter in sorted(sweeps, key=list(PANELS).index):
+        place = {"parameter": parameter, "value": f"{PUBLISHED_VALUE:g}"}
+        numbers = {column: published[column] for column in COLUMNS}
+        rows.append({"method": published.name, "source": "published", **place, **numbers})
+        for value, paths in sorted(sweeps[parameter].items()):
+            measured: dict[str, list[Measured]] = {SWEPT_ON: [read_evaluation(p) for p in paths]}
+            variant = measured[SWEPT_ON][0].variant
+            place = {"parameter": parameter, "value": f"{value:.10g}"}
+            numbers = reproduced_numbers(COLUMNS, measured, experiment)
+            rows.append({"method": variant, "source": "reproduced", **place, **numbers})
+            cells += traced(
+                f"{parameter} = {place['value']} ({variant})", numbers, COLUMNS, measured
+            )
+    # The reproduced rows have every column, in order.
+    order = list(max(rows, key=len))
+    table = pd.DataFrame(rows)[order].fillna("")
+    write_text(out, table.to_csv(index=False, lineterminator="\n"))
+    picture = out.with_suffix(".png")
+    with whole_file(picture) as temporary:
+        draw(table, experiment).savefig(temporary, dpi=150, metadata={"Software": None})
+    save_trace([out, picture], experiment, cells)
+
+
+def draw(table: pd.DataFrame, experiment: str) -> Figure:
+    """The figure: a panel for each weight, Rank-1 and mAP over its values.
+
+    Args:
+        table: what `figure3.csv` holds, as text.
+        experiment: anything but `paper` is marked as synthetic.
+    """
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    parameters = list(dict.fromkeys(table["parameter"]))
+    panels = figure.subplots(1, len(parameters), sharey=True, squeeze=False)[0]
+    for axes, parameter in zip(panels, parameters, strict=True):
+        _draw_panel(axes, table[table["parameter"] == parameter])
+        axes.set_xlabel(PANELS[parameter])
+    panels[0].set_ylabel(f"{dataset_names()[SWEPT_ON]}, percent")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(_title(table, experiment), fontsize=10)
+    return figure
+
+
+def _draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    ours = rows[rows["source"] == "reproduced"]
+    theirs = rows[rows["source"] == "published"]
+    for column, (name, style) in STYLES.items():
+        stds = ours[f"{column}.std"]
+        axes.errorbar(
+            ours["value"].astype(float),
+            ours[column].astype(float),
+            yerr=None if (stds == "").any() else stds.astype(float),
+            capsize=3,
+            label=f"{name}, reproduced",
+            **style,
+        )
+        axes.plot(
+            theirs["value"].astype(float),
+            theirs[column].astype(float),
+            linestyle="none",
+            marker="*",
+            markersize=15,
+            markerfacecolor="white" if column.endswith("mAP") else style["color"],
+            markeredgecolor=style["color"],
+            markeredgewidth=1.5,
+            label=f"{name}, the paper's full method",
+        )
+    axes.set_xticks(ours["value"].astype(float), ours["value"])
+    axes.grid(axis="y", linewidth=0.5, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _title(table: pd.DataFrame, experiment: str) -> str:
+    ours = table[table["source"] == "reproduced"]
+    seeds = ours["seeds"].astype(int).max()
+    spread = "one seed" if seeds == 1 else f"mean ± sample standard deviation over {seeds} seeds"
+    printed = f"stars: the paper's full method at {PUBLISHED_VALUE:g}, the only point in its text"
+    if experiment == "paper":
+        return f"{spread}; {printed}"
+    warning = f"experiment: {experiment}, synthetic data, not comparable with the stars"
+    return f"{warning}\n{spread}; {printed}"

@@ -1,0 +1,106 @@
+"""What a reader wants first: ours beside the paper's, on how much it stands, and differences."""
+
+import pandas as pd
+
+from pgfl.errors import UserError
+from pgfl.reporting.evaluations import Measured
+from pgfl.reporting.paper import dataset_names
+from pgfl.reporting.specs import PUBLISHED_AS, TableSpec
+from pgfl.reporting.statistics import paired_difference
+
+Measurements = dict[tuple[str, str], list[Measured]]
+"""For each (variant, test set): one evaluation a seed, in the order of the seeds."""
+
+
+def heading(column: str) -> str:
+    """A column for reading: `occluded_duke.rank1` to `Occluded-Duke Rank-1`."""
+    test_set, metric = column.split(".")
+    return f"{dataset_names().get(test_set, test_set)} {metric.replace('rank', 'Rank-')}"
+
+
+def comparison(table: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
+    """Our methods only: each number as published and as reproduced, with its deviation.
+
+    Args:
+        table: the whole table, text, with `{column}.std` for each column.
+        spec: the table's.
+    """
+    published = table[table["source"] == "published"].set_index("method")
+    ours = table[table["source"] == "reproduced"].set_index("method")
+    rows = []
+    for method in spec.reproduced:
+        theirs = PUBLISHED_AS.get(method, method)
+        row = {"method": method}
+        for column in spec.columns:
+            printed = published[column].get(theirs, "")
+            std = ours.loc[method, f"{column}.std"]
+            row[f"{heading(column)}, published"] = printed
+            row[f"{heading(column)}, reproduced"] = with_spread(ours.loc[method, column], std)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def with_spread(mean: str, std: str) -> str:
+    """`52.7 ± 0.41`, or the mean alone."""
+    return f"{mean} ± {std}" if std else mean
+
+
+def basis(measurements: Measurements, spec: TableSpec) -> str:
+    """On how many seeds, people and images the numbers stand, as one plain sentence.
+
+    Raises:
+        UserError: an evaluation file does not say.
+    """
+    seeds = max(len(measured) for measured in measurements.values())
+    some = next(iter(spec.reproduced.values()))
+    first = {test_set: measurements[some, test_set][0] for test_set in spec.test_sets}
+    sizes = [
+        "{query_identities} people, {query} queries, {gallery} gallery images ({name})".format(
+            **_counts(measured), name=dataset_names().get(test_set, test_set)
+        )
+        for test_set, measured in first.items()
+    ]
+    ways = {
+        f" Protocol: {report.get('protocol')}{', re-ranked' if report.get('rerank') else ''}."
+        for report in (measured.report for measured in first.values())
+        if report.get("rerank") or report.get("protocol", "multi_shot") != "multi_shot"
+    }
+    number = "One seed" if seeds == 1 else f"{seeds} seeds"
+    spread = (
+        "with one seed, nobody can tell a small difference from chance"
+        if seeds == 1
+        else "reproduced: mean ± sample standard deviation over the seeds"
+    )
+    return f"{number}; {'; '.join(sizes)}. Percent; {spread}.{''.join(sorted(ways))}"
+
+
+def _counts(measured: Measured) -> dict[str, int]:
+    counts = measured.report.get("counts", {})
+    if not {"query_identities", "query", "gallery"} <= counts.keys():
+        raise UserError(f"{measured.file}: has no counts; evaluate the model again")
+    return counts
+
+
+def differences(measurements: Measurements, spec: TableSpec) -> pd.DataFrame:
+    """Each compared pair of methods: mean difference over seeds and its 95 % interval.
+
+    Args:
+        measurements: two seeds or more.
+        spec: the table's.
+
+    Raises:
+        UserError: two methods do not have the same seeds.
+    """
+    rows = []
+    for method, reference in spec.compared:
+        row = {"difference": f"{method} minus {reference}"}
+        for column in spec.columns:
+            test_set, metric = column.split(".")
+            first = measurements[spec.reproduced[method], test_set]
+            second = measurements[spec.reproduced[reference], test_set]
+            if [one.seed for one in first] != [one.seed for one in second]:
+                raise UserError(f"{first[0].file.parent}: not the same seeds as {reference!r} has")
+            pair = ([one.value(metric) for one in runs] for runs in (first, second))
+            row[heading(column)] = str(paired_difference(*pair))
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,178 @@
+"""From a number in `results/` back to the files, the model and the commit that it came from.
+
+Beside each table and figure lies `{name}.trace.json`: which files made which number, with the
+hashes that they had.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgfl.errors import UserError
+from pgfl.files import file_hash, read_json, write_json
+from pgfl.reporting.evaluations import read_evaluation
+from pgfl.reporting.statistics import mean_text
+
+FORMAT = "pgfl-trace-1"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number that was reproduced."""
+
+    row: str
+    column: str
+    value: str
+    files: tuple[Path, ...]
+    """What it was made of, as named from the project's folder; evaluations in order of seeds."""
+    metric: str = ""
+    """The measure whose mean over the evaluation files it is; empty for other files."""
+
+
+def trace_file(result: Path) -> Path:
+    """Where the trace of a result lies: `table2.csv` to `table2.trace.json`."""
+    if result.name.endswith(".trace.json"):
+        return result
+    return result.with_suffix(".trace.json")
+
+
+def save_trace(results: list[Path], experiment: str, cells: list[Cell]) -> None:
+    """Write what the numbers of some results came from.
+
+    Args:
+        results: the finished files (`table2.csv`, `table2.md`); the first one names the trace.
+        experiment: the experiment that they are from.
+        cells: every reproduced number.
+    """
+    sources: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        for file in cell.files:
+            if str(file) not in sources:
+                sources[str(file)] = _source(file, is_evaluation=bool(cell.metric))
+    content = {
+        "format": FORMAT,
+        "experiment": experiment,
+        "results": {file.name: file_hash(file) for file in results},
+        "cells": [
+            {
+                "row": cell.row,
+                "column": cell.column,
+                "value": cell.value,
+                "metric": cell.metric,
+                "files": [str(file) for file in cell.files],
+            }
+            for cell in cells
+        ],
+        "sources": sources,
+    }
+    write_json(trace_file(results[0]), content)
+
+
+def _source(file: Path, is_evaluation: bool) -> dict[str, Any]:
+    known: dict[str, Any] = {"sha256": file_hash(file)}
+    if is_evaluation:
+        measured = read_evaluation(file)
+        known |= {
+            "train": measured.train,
+            "variant": measured.variant,
+            "seed": measured.seed,
+            "model_sha256": measured.report.get("model_sha256", ""),
+        }
+    return known
+
+
+def follow(result: Path) -> list[str]:
+    """Check that everything a result came from is what it was, and say what that is.
+
+    Args:
+        result: a table or figure (or its trace); its sources are named from the working folder.
+
+    Returns:
+        Lines to read: every number, the values of its seeds, their models, commits and devices.
+
+    Raises:
+        UserError: there is no trace; or, a line for each, what is gone or has changed.
+    """
+    path = trace_file(result)
+    trace = read_json(path)
+    if not isinstance(trace, dict) or trace.get("format") != FORMAT:
+        raise UserError(f"{path}: not a trace written by pgfl (format {FORMAT} expected)")
+    problems = [*_check_results(path, trace), *_check_sources(trace)]
+    if not problems:
+        problems = list(_check_values(path, trace))
+    if problems:
+        raise UserError("\n".join(problems))
+    models = {
+        Path(file).parent.parent for file, known in trace["sources"].items() if "seed" in known
+    }
+    made_of = f"{len(models)} models" if models else f"{len(trace['sources'])} files"
+    first = f"{result}: as recorded; {len(trace['cells'])} entries from {made_of}"
+    return [first, *_lines(trace)]
+
+
+def _check_results(path: Path, trace: dict[str, Any]) -> Iterator[str]:
+    for name, digest in trace["results"].items():
+        file = path.with_name(name)
+        if not file.is_file():
+            yield f"{file}: no such file"
+        elif file_hash(file) != digest:
+            yield f"{file}: changed since it was written; delete it and make it again"
+
+
+def _check_sources(trace: dict[str, Any]) -> Iterator[str]:
+    models: dict[Path, str] = {}
+    for name, known in trace["sources"].items():
+        file = Path(name)
+        if not file.is_file():
+            yield f"{file}: no such file (is this the project's folder?)"
+            continue
+        if file_hash(file) != known["sha256"]:
+            yield f"{file}: changed since the table or figure was made of it"
+        if "seed" not in known:
+            continue
+        run = file.parent.parent
+        model = run / "model.safetensors"
+        if not model.is_file():
+            yield f"{model}: no such file"
+        elif models.setdefault(model, file_hash(model)) != known["model_sha256"]:
+            yield f"{model}: is not the model that {file} measured (sha256 differs)"
+        yield from _check_provenance(run / "provenance.json", known["seed"])
+
+
+def _check_provenance(file: Path, seed: int) -> Iterator[str]:
+    try:
+        content = read_json(file)
+    except UserError as error:
+        yield str(error)
+        return
+    if not isinstance(content, dict) or content.get("seed") != seed:
+        yield f"{file}: is not that of seed {seed}"
+
+
+def _check_values(path: Path, trace: dict[str, Any]) -> Iterator[str]:
+    for cell in trace["cells"]:
+        if cell["metric"]:
+            values = [read_evaluation(Path(file)).value(cell["metric"]) for file in cell["files"]]
+            if mean_text(values) != cell["value"]:
+                yield (
+                    f"{path}: {cell['row']}, {cell['column']} is {cell['value']}, but its "
+                    f"evaluations give {mean_text(values)}"
+                )
+
+
+def _lines(trace: dict[str, Any]) -> Iterator[str]:
+    for cell in trace["cells"]:
+        yield f"{cell['row']}, {cell['column']}: {cell['value']}".rstrip(": ")
+        for name in cell["files"]:
+            if not cell["metric"]:
+                yield f"    {name}"
+                continue
+            measured = read_evaluation(Path(name))
+            provenance = read_json(measured.run / "provenance.json")
+            commit = provenance.get("git_commit") or "outside of git"
+            yield (
+                f"    seed {measured.seed}: {measured.value(cell['metric']):.2f}  "
+                f"{measured.run / 'model.safetensors'}  commit {commit}  "
+                f"device {provenance.get('device', 'unknown')}"
+            )

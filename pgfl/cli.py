@@ -405,6 +405,28 @@ def dataset_table(
     write_dataset_table(files, experiment, out)
 
 
+@app.command("feature-table")
+def feature_table(
+    out: Out,
+    evaluations: Annotated[str, typer.Option(help='JSON: {"method": ["eval.json", ...]}.')],
+    recipes: Annotated[str, typer.Option(help='JSON: {"variant": {"model": ..., "loss": ...}}.')],
+    pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")],
+    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+) -> None:
+    """Write Table 8: what each feature reaches, and what matching with it costs."""
+    from pgfl.pose.settings import PoseSettings
+    from pgfl.recipe import Recipe
+    from pgfl.reporting.feature_table import write_feature_table
+
+    files = {
+        method: [Path(path) for path in paths] for method, paths in _settings(evaluations).items()
+    }
+    parsed = {name: Recipe.parse(given, name) for name, given in _settings(recipes).items()}
+    write_feature_table(
+        files, parsed, PoseSettings.parse(_settings(pose), "pose"), experiment, out
+    )
+
+
 @config_app.command("show")
 def config_show(
     config: Annotated[Path, typer.Option(help="A configuration file.")] = Path("config.yaml"),

@@ -65,10 +65,10 @@ def _reproduced_row(
     return row | {"experiment": experiment, "seeds": str(seeds)} | chances
 
 
-def save_table(table: pd.DataFrame, out: Path, heading: str) -> None:
-    """Write a table of text as CSV, and as Markdown below a heading beside it."""
+def save_table(table: pd.DataFrame, out: Path, heading: str, ending: str = "") -> None:
+    """Write a table of text as CSV, and beside it as Markdown between a heading and an ending."""
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    write_text(out.with_suffix(".md"), heading + markdown(table))
+    write_text(out.with_suffix(".md"), heading + markdown(table) + ending)
 
 
 def markdown(table: pd.DataFrame) -> str:

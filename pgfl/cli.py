@@ -427,6 +427,28 @@ def feature_table(
     )
 
 
+@app.command("speed-table")
+def speed_table(
+    model: Path,
+    manifest: Path,
+    out: Out,
+    branches: Annotated[Path, typer.Option(help="branches.safetensors of the model's own run.")],
+    weights: Annotated[Path, typer.Option(help="The pose network's checkpoint.")],
+    experiment: Annotated[str, typer.Option(help="Where the model is from.")],
+    pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")] = "{}",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Write Table 9: seconds a query on this machine, which should have nothing else to do."""
+    import torch
+
+    from pgfl.pose.settings import PoseSettings
+    from pgfl.reporting.speed_table import Trained, write_speed_table
+
+    torch.set_num_threads(threads)
+    parsed = PoseSettings.parse(_settings(pose), "pose")
+    write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
+
+
 @config_app.command("show")
 def config_show(
     config: Annotated[Path, typer.Option(help="A configuration file.")] = Path("config.yaml"),

@@ -449,6 +449,34 @@ def speed_table(
     write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
 
 
+@app.command("response-figure")
+def response_figure(
+    manifest: Path,
+    out: Out,
+    students: Annotated[
+        str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one a seed.')
+    ],
+    experiment: Annotated[str, typer.Option(help="Where the models are from.")],
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Heatmaps of split query: say what lies on body parts.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="A CSV for these shares; needs --heatmaps.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Draw the responses of students to occluded queries as one PNG (Figures 1 and 4)."""
+    import torch
+
+    from pgfl.reporting.response_figure import draw_responses
+
+    if table is not None and heatmaps is None:
+        raise UserError("--table: needs --heatmaps")
+    torch.set_num_threads(threads)
+    files = {method: [Path(p) for p in paths] for method, paths in _settings(students).items()}
+    draw_responses(files, manifest, experiment, out, heatmaps, table)
+
+
 @config_app.command("show")
 def config_show(
     config: Annotated[Path, typer.Option(help="A configuration file.")] = Path("config.yaml"),

@@ -2,19 +2,16 @@ import csv
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from pgfl.errors import UserError
 from pgfl.models.matching import Matcher, load_trained
-from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import load_student, save_student, save_tensors
+from pgfl.models.student_file import load_student
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.pose.heatmaps import merge, spatial_softmax
 from pgfl.pose.hrnet import load_estimator
 from pgfl.pose.settings import PoseSettings
-from pgfl.recipe import LossSettings, ModelSettings
 from pgfl.reporting import speed_table
 from pgfl.reporting.speed_table import (
     Trained,
@@ -25,35 +22,21 @@ from pgfl.reporting.speed_table import (
     student_embedder,
     write_speed_table,
 )
-from pgfl.training.stage import _branches
 
-SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 POSE = PoseSettings(estimator="hrnet_small", height=128, width=64)
 TINY = {"queries": 3, "warm_up": 1, "gallery": 20}
+"""Together more queries than there are images."""
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The files of an untrained network with both branches."""
-    torch.manual_seed(0)
-    network = PGFL(SETTINGS, LossSettings(), identities=5)
-    folder = tmp_path_factory.mktemp("run")
-    save_student(network.student, SETTINGS, folder / "model.safetensors")
-    save_tensors(_branches(network), folder / "branches.safetensors")
-    files = folder / "model.safetensors", folder / "branches.safetensors"
-    return Trained(*files, SMALL_WEIGHTS, POSE)
+def trained(save_run):
+    """The files of an untrained network and of the small pose network."""
+    return Trained(*save_run(0), SMALL_WEIGHTS, POSE)
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory):
-    """Two query images: fewer than are timed."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for name in ("0.png", "1.png"):
-        assert cv2.imwrite(str(folder / name), rng.integers(0, 256, (50, 20, 3), dtype=np.uint8))
-    table = pd.DataFrame({"image": ["0.png", "1.png"], "split": "query", "pid": 1, "camid": 0})
-    table.to_csv(folder / "manifest.csv", index=False)
-    return folder / "manifest.csv"
+def manifest(queries):
+    return queries[0]
 
 
 @pytest.fixture
@@ -112,16 +95,16 @@ def test_the_ranking_is_by_cosine_similarity():
 
 
 @torch.inference_mode()
-def test_what_is_timed_is_the_student_and_the_whole_network(trained, image):
+def test_what_is_timed_is_the_student_and_the_whole_network(trained, image, model_settings):
     student, _ = load_student(trained.model)
     pixels = torch.from_numpy(image)[None]
-    assert torch.equal(student_embedder(student, SETTINGS)(image), student(pixels))
+    assert torch.equal(student_embedder(student, model_settings)(image), student(pixels))
 
     matcher = Matcher(load_trained(trained.model, trained.branches)[0], "fused")
     estimator = load_estimator(POSE.estimator, SMALL_WEIGHTS)
     larger = cv2.resize(image, (64, 128), interpolation=cv2.INTER_LINEAR)
     maps = spatial_softmax(merge(estimator(torch.from_numpy(larger)[None])), POSE.softmax_scale)
-    found = guided_embedder(matcher, SETTINGS, estimator, POSE)(image)
+    found = guided_embedder(matcher, model_settings, estimator, POSE)(image)
     torch.testing.assert_close(found, matcher(pixels, maps))
 
 

@@ -25,6 +25,8 @@ rule all:
     input:
         expand(f"{RESULTS}/table{{number}}.{{kind}}", number=[1, *TABLES], kind=["csv", "md"]),
         f"{RESULTS}/partial_duke.png",
+        expand(f"{RESULTS}/table{{number}}.{{kind}}", number=[8, 9], kind=["csv", "md"]),
+        expand(f"{RESULTS}/figure{{name}}", name=["1.png", "4.png", "4.csv"]),
 
 
 onstart:

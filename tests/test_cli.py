@@ -24,6 +24,9 @@ COMMANDS = [
     ["train"],
     ["evaluate"],
     ["table"],
+    ["feature-table"],
+    ["speed-table"],
+    ["response-figure"],
     ["config", "show"],
     ["config", "schema"],
 ]

@@ -369,13 +369,31 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     protocol: Annotated[str, typer.Option(help="multi_shot or single_shot.")] = "multi_shot",
     rerank: Annotated[bool, typer.Option(help="Re-rank by k-reciprocal neighbours.")] = False,
+    use: Annotated[
+        str,
+        typer.Option(
+            help="The feature to match with: global (the student's own), or part, fused, "
+            "foreground or enhanced, which need the three files below."
+        ),
+    ] = "global",
+    branches: Annotated[
+        Path | None, typer.Option(help="branches.safetensors of the model's own run.")
+    ] = None,
+    heatmaps_query: Annotated[Path | None, typer.Option(help="Heatmaps of split query.")] = None,
+    heatmaps_gallery: Annotated[
+        Path | None, typer.Option(help="Heatmaps of split gallery.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
-    """Evaluate a student on the query and gallery images of a manifest."""
+    """Evaluate a model on the query and gallery images of a manifest."""
     import torch
 
     from pgfl.config import EvaluationSettings
+    from pgfl.models.matching import FEATURES
+    from pgfl.retrieval.guided import run_guided_evaluation
     from pgfl.retrieval.stage import run_evaluation
+
+    _known(use, FEATURES)
 
     torch.set_num_threads(threads)
     options = {
@@ -386,7 +404,20 @@ def evaluate(
         "rerank": rerank,
     }
     parsed = EvaluationSettings.parse(options, "evaluation")
-    report = run_evaluation(model, manifest, out, **parsed.model_dump())
+    if use == "global":
+        report = run_evaluation(model, manifest, out, **parsed.model_dump())
+    elif branches is None or heatmaps_query is None or heatmaps_gallery is None:
+        raise UserError(f"--use {use}: needs --branches, --heatmaps-query and --heatmaps-gallery")
+    else:
+        report = run_guided_evaluation(
+            model,
+            manifest,
+            out,
+            use=use,
+            branches=branches,
+            heatmaps={"query": heatmaps_query, "gallery": heatmaps_gallery},
+            **parsed.model_dump(),
+        )
     print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")
 
 
@@ -468,6 +499,78 @@ def dataset_table(
 
     files = {dataset: Path(path) for dataset, path in _settings(manifests).items()}
     write_dataset_table(files, experiment, out)
+
+
+@app.command("feature-table")
+def feature_table(
+    out: Out,
+    evaluations: Annotated[str, typer.Option(help='JSON: {"method": ["eval.json", ...]}.')],
+    recipes: Annotated[str, typer.Option(help='JSON: {"variant": {"model": ..., "loss": ...}}.')],
+    pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")],
+    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+) -> None:
+    """Write Table 8: what each feature reaches, and what matching with it costs."""
+    from pgfl.pose.settings import PoseSettings
+    from pgfl.recipe import Recipe
+    from pgfl.reporting.feature_table import write_feature_table
+
+    files = {
+        method: [Path(path) for path in paths] for method, paths in _settings(evaluations).items()
+    }
+    parsed = {name: Recipe.parse(given, name) for name, given in _settings(recipes).items()}
+    write_feature_table(
+        files, parsed, PoseSettings.parse(_settings(pose), "pose"), experiment, out
+    )
+
+
+@app.command("speed-table")
+def speed_table(
+    model: Path,
+    manifest: Path,
+    out: Out,
+    branches: Annotated[Path, typer.Option(help="branches.safetensors of the model's own run.")],
+    weights: Annotated[Path, typer.Option(help="The pose network's checkpoint.")],
+    experiment: Annotated[str, typer.Option(help="Where the model is from.")],
+    pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")] = "{}",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Write Table 9: seconds a query on this machine, which should have nothing else to do."""
+    import torch
+
+    from pgfl.pose.settings import PoseSettings
+    from pgfl.reporting.speed_table import Trained, write_speed_table
+
+    torch.set_num_threads(threads)
+    parsed = PoseSettings.parse(_settings(pose), "pose")
+    write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
+
+
+@app.command("response-figure")
+def response_figure(
+    manifest: Path,
+    out: Out,
+    students: Annotated[
+        str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one a seed.')
+    ],
+    experiment: Annotated[str, typer.Option(help="Where the models are from.")],
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Heatmaps of split query: say what lies on body parts.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="A CSV for these shares; needs --heatmaps.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Draw the responses of students to occluded queries as one PNG (Figures 1 and 4)."""
+    import torch
+
+    from pgfl.reporting.response_figure import draw_responses
+
+    if table is not None and heatmaps is None:
+        raise UserError("--table: needs --heatmaps")
+    torch.set_num_threads(threads)
+    files = {method: [Path(p) for p in paths] for method, paths in _settings(students).items()}
+    draw_responses(files, manifest, experiment, out, heatmaps, table)
 
 
 @config_app.command("show")

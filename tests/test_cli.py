@@ -27,6 +27,9 @@ COMMANDS = [
     ["figure3"],
     ["trace"],
     ["report"],
+    ["feature-table"],
+    ["speed-table"],
+    ["response-figure"],
     ["config", "show"],
     ["config", "schema"],
 ]
@@ -58,6 +61,14 @@ def test_every_command_has_help(command):
         (
             ["evaluate", "m", "m.csv", "--out", "x", "--metric", "manhattan"],
             "setting evaluation.metric",
+        ),
+        (
+            ["evaluate", "m", "m.csv", "--out", "x", "--use", "f_p"],
+            "no 'f_p'; known: global, part",
+        ),
+        (
+            ["evaluate", "m", "m.csv", "--out", "x", "--use", "part", "--branches", "b"],
+            "--use part: needs --branches, --heatmaps-query and --heatmaps-gallery",
         ),
         (["table", "12", "--out", "x", "--evaluations", "{}", "--experiment", "demo"], "no 12"),
         (

@@ -140,7 +140,9 @@ def _introduction(
     return "\n".join(parts)
 
 
-def save_table(table: pd.DataFrame, out: Path, heading: str, left: int = 2) -> None:
+def save_table(
+    table: pd.DataFrame, out: Path, heading: str, left: int = 2, ending: str = ""
+) -> None:
     """Write a table of text as CSV, and as Markdown below a heading beside it.
 
     Args:
@@ -148,9 +150,10 @@ def save_table(table: pd.DataFrame, out: Path, heading: str, left: int = 2) -> N
         out: the CSV.
         heading: what stands above the table in the Markdown.
         left: so many first columns hold words; the others are aligned to the right.
+        ending: what stands below the table in the Markdown.
     """
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    write_text(out.with_suffix(".md"), heading + markdown(table, left))
+    write_text(out.with_suffix(".md"), heading + markdown(table, left) + ending)
 
 
 def markdown(table: pd.DataFrame, left: int = 2) -> str:

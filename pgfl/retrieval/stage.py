@@ -67,17 +67,8 @@ def run_evaluation(
         )
         for split, table in splits.items()
     }
-    result = _score(features, splits, manifest, metric, protocol, rerank)
     report = {
-        **_percentages(result),
-        "counts": {
-            "query": len(splits["query"]),
-            "valid_query": result.num_valid_queries,
-            "gallery": len(splits["gallery"]),
-            "query_identities": splits["query"]["pid"].nunique(),
-            "gallery_identities": splits["gallery"]["pid"].nunique(),
-        },
-        "chance": chance(splits, manifest, protocol),
+        **compare(features, splits, manifest, metric, protocol, rerank),
         "metric": metric,
         "feature": feature,
         "protocol": protocol,
@@ -88,6 +79,41 @@ def run_evaluation(
     }
     write_json(out, report)
     return report
+
+
+def compare(
+    features: dict[str, np.ndarray],
+    splits: dict[str, pd.DataFrame],
+    manifest: Path,
+    metric: Metric,
+    protocol: Protocol,
+    rerank: bool,
+) -> dict[str, object]:
+    """Rank the gallery: percentages, counts, and what random features reach.
+
+    Args:
+        features: (images, c) of the splits `query` and `gallery`.
+        splits: their rows of the manifest, in the same order.
+        manifest: named in messages.
+        metric: `cosine` or `euclidean`.
+        protocol: `multi_shot` or `single_shot`.
+        rerank: whether the distances are re-ranked.
+
+    Raises:
+        UserError: no query has a match.
+    """
+    result = _score(features, splits, manifest, metric, protocol, rerank)
+    return {
+        **_percentages(result),
+        "counts": {
+            "query": len(splits["query"]),
+            "valid_query": result.num_valid_queries,
+            "gallery": len(splits["gallery"]),
+            "query_identities": splits["query"]["pid"].nunique(),
+            "gallery_identities": splits["gallery"]["pid"].nunique(),
+        },
+        "chance": chance(splits, manifest, protocol),
+    }
 
 
 def chance(

@@ -164,3 +164,9 @@ def test_a_table_of_the_users_own_that_is_gone_is_said(project, tiny):
     code, output = project.snakemake("--dry-run", check=False)
     assert code != 0
     assert "setting datasets.mine.table: photos/nope.csv: no such file" in output
+
+
+def test_figure_1_needs_no_pose(project):
+    planned = project.planned("results/figure1.png")
+    assert "runs/demo/occluded_duke/baseline/seed0/model.safetensors" in planned
+    assert not any("pgfl_kd" in name or "heatmaps" in name for name in planned)

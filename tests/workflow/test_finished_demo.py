@@ -84,7 +84,8 @@ def test_results_holds_deliverables_only(finished):
         f"table{number}.{kind}" for number in range(1, 8) for kind in ("csv", "md", "trace.json")
     ]
     others = ["figure3.csv", "figure3.png", "figure3.trace.json", "partial_duke.png"]
-    others += ["heatmaps.html", "heatmaps.png"]
+    others += ["heatmaps.html", "heatmaps.png", "figure1.png", "figure4.csv", "figure4.png"]
+    others += [f"table{number}.{kind}" for number in (8, 9) for kind in ("csv", "md")]
     assert names == sorted([*tables, *others, "report.html"])
 
 
@@ -123,6 +124,39 @@ def test_a_deleted_report_is_made_again_and_nothing_else(finished):
     assert finished.planned() == ["results/report.html"]
     finished.snakemake()
     assert (finished.root / "results/report.html").is_file()
+
+
+def test_table_8_matches_with_every_feature_and_counts_its_cost(finished):
+    with (finished.root / "results/table8.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == ["published"] * 6 + ["reproduced"] * 6
+    run = finished.root / "runs/demo/occluded_duke/pgfl_kd/seed0/eval"
+    student = json.loads((run / "occluded_duke.json").read_text())
+    features = ("part", "fused", "foreground", "enhanced")
+    for row, feature in zip(rows[8:], features, strict=True):
+        report = json.loads((run / f"occluded_duke.{feature}.json").read_text())
+        assert report["use"] == feature and report["counts"] == student["counts"]
+        assert row["occluded_duke.mAP"] == f"{report['mAP']:.1f}"
+        assert float(row["macs"]) > float(row["macs.without_pose_network"])
+    assert rows[7]["occluded_duke.mAP"] == f"{student['mAP']:.1f}"
+    assert rows[7]["macs"] == rows[7]["macs.without_pose_network"]
+
+
+def test_table_9_was_measured_here(finished):
+    with (finished.root / "results/table9.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "reproduced"]
+    assert len(rows) == 2 and all(float(row["seconds"]) > 0 for row in rows)
+    assert all(row["gallery"] == "17661" and row["threads"] == "2" for row in rows)
+
+
+def test_figure_4_measures_all_queries(finished):
+    with (finished.root / "results/figure4.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    table = pd.read_csv(finished.root / "data/demo/occluded_duke/manifest.csv")
+    assert list(rows) == ["Baseline", "PGFL-KD"]
+    for row in rows.values():
+        assert row["queries"] == str((table.split == "query").sum())
+        assert 0 < float(row["on_parts"]) < 100
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -217,7 +251,7 @@ def test_an_edited_metric_evaluates_again_but_never_retrains(finished):
         "100.0 * float(precision",
     ):
         planned = finished.planned()
-    assert sum("/eval/" in name for name in planned) == EVALUATIONS
+    assert sum("/eval/" in name for name in planned) == EVALUATIONS + 4  # Table 8's features
     assert not any(name.endswith("model.safetensors") for name in planned)
 
 
@@ -231,6 +265,15 @@ def test_the_pose_report_says_what_it_shows(finished):
     text = (finished.root / "results/heatmaps.html").read_text()
     assert "<h1>Heatmaps of occluded_duke, train (experiment: demo)</h1>" in text
     assert f"of {(table.split == 'train').sum()} images" in text and "hrnet_small" in text
+
+
+def test_an_edited_table_does_not_look_at_the_clock_again(finished):
+    with edited(
+        finished.root / "pgfl/reporting/feature_table.py",
+        'f"{number / 1e9:.3f}"',
+        'f"{number:.3f}"',
+    ):
+        assert finished.planned() == ["results/table8.csv", "results/table8.md"]
 
 
 def test_a_changed_weight_retrains_only_the_variants_that_use_it(finished):

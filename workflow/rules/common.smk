@@ -13,6 +13,7 @@ from pgfl.errors import UserError
 from pgfl.obtain import can_be_had, explain_missing
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
+from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
 from pgfl.sources import WEIGHTS
 

@@ -1,4 +1,4 @@
-# One job ranks the gallery of one test set with one trained student.
+# One job ranks the gallery of one test set with one trained model.
 
 
 rule evaluate:
@@ -24,6 +24,42 @@ rule evaluate:
         " on {wildcards.dataset}"
     shell:
         "python -m pgfl evaluate {input.model:q} {input.manifest:q} --out {output:q}"
+        " --metric {params.metric} --feature {params.feature}"
+        " --batch-size {params.batch_size} --protocol {params.protocol} {params.rerank}"
+        " --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule evaluate_with_pose:
+    # The features that only training needs, matched with all the same (Table 8).
+    input:
+        model=f"{run_folder('{train}', '{variant}', '{seed}')}/model.safetensors",
+        branches=f"{run_folder('{train}', '{variant}', '{seed}')}/branches.safetensors",
+        manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        query=f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/query.h5",
+        gallery=f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/gallery.h5",
+    output:
+        f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.{{feature}}.json",
+    wildcard_constraints:
+        feature="part|fused|foreground|enhanced",
+    params:
+        metric=settings.evaluation.metric,
+        feature=settings.evaluation.feature,
+        batch_size=settings.evaluation.batch_size,
+        protocol=settings.evaluation.protocol,
+        rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
+        code=code_hash("pgfl.retrieval.guided"),
+    log:
+        f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.{{feature}}.log",
+    conda:
+        ENVIRONMENT
+    threads: settings.resources.train_threads
+    message:
+        "Evaluating the {wildcards.feature} feature of {wildcards.variant} of {wildcards.train},"
+        " seed {wildcards.seed}, on {wildcards.dataset}"
+    shell:
+        "python -m pgfl evaluate {input.model:q} {input.manifest:q} --out {output:q}"
+        " --use {wildcards.feature} --branches {input.branches:q}"
+        " --heatmaps-query {input.query:q} --heatmaps-gallery {input.gallery:q}"
         " --metric {params.metric} --feature {params.feature}"
         " --batch-size {params.batch_size} --protocol {params.protocol} {params.rerank}"
         " --threads {threads} 2>&1 | tee {log:q}"

@@ -8,6 +8,8 @@ DELIVERABLES = [
         kind=["csv", "md", "trace.json"],
     ),
     *expand(f"{RESULTS}/figure3.{{kind}}", kind=["png", "csv", "trace.json"]),
+    *expand(f"{RESULTS}/table{{number}}.{{kind}}", number=[8, 9], kind=["csv", "md"]),
+    *expand(f"{RESULTS}/{{figure}}", figure=["figure1.png", "figure4.png", "figure4.csv"]),
     *expand(f"{RESULTS}/heatmaps.{{kind}}", kind=["png", "html"]),
     f"{RESULTS}/partial_duke.png",
 ]
@@ -165,6 +167,161 @@ rule figure3:
     shell:
         "python -m pgfl figure3 --out {output.csv:q} --sweeps {params.sweeps:q}"
         " --experiment {params.experiment} 2>&1 | tee {log:q}"
+
+
+# Tables 8 and 9, Figures 1 and 4: what a trained model does at test time.
+
+FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
+RESPONSES_OF = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}
+
+
+def feature_run(variant, seed):
+    return run_folder(TRAIN_SET[FEATURE_TEST_SET], variant, seed)
+
+
+def feature_evaluations():
+    """The evaluation files of Table 8: method -> one file a seed."""
+
+    def file(row, seed):
+        kind = f".{row.feature}" if row.needs_pose else ""
+        return f"{feature_run(row.variant, seed)}/eval/{FEATURE_TEST_SET}{kind}.json"
+
+    return {
+        method: [file(row, seed) for seed in settings.seeds]
+        for method, row in FEATURE_ROWS.items()
+    }
+
+
+def students(variants):
+    """Trained students: method -> one file a seed."""
+    return {
+        method: [f"{feature_run(variant, seed)}/model.safetensors" for seed in settings.seeds]
+        for method, variant in variants.items()
+    }
+
+
+rule feature_table:
+    input:
+        all_paths(feature_evaluations()),
+    output:
+        csv=report(
+            f"{RESULTS}/table8.csv",
+            caption="../report/table8.rst",
+            category="Tables",
+        ),
+        markdown=f"{RESULTS}/table8.md",
+    params:
+        evaluations=as_json(feature_evaluations()),
+        # What runs at test time does not depend on how it was trained.
+        recipes=as_json(
+            {
+                row.variant: settings.recipe(row.variant).model_dump(
+                    mode="json", include={"model", "loss"}
+                )
+                for row in FEATURE_ROWS.values()
+            }
+        ),
+        pose=section("pose"),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.feature_table"),
+    log:
+        f"logs/{RESULTS}/table8.log",
+    conda:
+        ENVIRONMENT
+    message:
+        "Writing table 8"
+    shell:
+        "python -m pgfl feature-table --out {output.csv:q} --evaluations {params.evaluations:q}"
+        " --recipes {params.recipes:q} --pose {params.pose:q} --experiment {params.experiment}"
+        " 2>&1 | tee {log:q}"
+
+
+rule speed_table:
+    # All cores, so that Snakemake runs nothing beside it while it looks at the clock.
+    input:
+        model=f"{feature_run('pgfl_kd', settings.seeds[0])}/model.safetensors",
+        branches=f"{feature_run('pgfl_kd', settings.seeds[0])}/branches.safetensors",
+        manifest=FEATURE_MANIFEST,
+        weights=pose_weights,
+    output:
+        csv=report(
+            f"{RESULTS}/table9.csv",
+            caption="../report/table9.rst",
+            category="Tables",
+        ),
+        markdown=f"{RESULTS}/table9.md",
+    params:
+        pose=section("pose"),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.speed_table"),
+    log:
+        f"logs/{RESULTS}/table9.log",
+    conda:
+        ENVIRONMENT
+    threads: workflow.cores or settings.resources.train_threads
+    message:
+        "Timing queries for table 9"
+    shell:
+        "python -m pgfl speed-table {input.model:q} {input.manifest:q} --out {output.csv:q}"
+        " --branches {input.branches:q} --weights {input.weights:q} --pose {params.pose:q}"
+        " --experiment {params.experiment} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule baseline_responses:
+    input:
+        models=all_paths(students({"Baseline": "baseline"})),
+        manifest=FEATURE_MANIFEST,
+    output:
+        report(
+            f"{RESULTS}/figure1.png",
+            caption="../report/figure1.rst",
+            category="Figures",
+        ),
+    params:
+        students=as_json(students({"Baseline": "baseline"})),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.response_figure"),
+    log:
+        f"logs/{RESULTS}/figure1.log",
+    conda:
+        ENVIRONMENT
+    threads: settings.resources.train_threads
+    message:
+        "Drawing figure 1"
+    shell:
+        "python -m pgfl response-figure {input.manifest:q} --out {output:q}"
+        " --students {params.students:q} --experiment {params.experiment} --threads {threads}"
+        " 2>&1 | tee {log:q}"
+
+
+rule responses:
+    input:
+        models=all_paths(students(RESPONSES_OF)),
+        manifest=FEATURE_MANIFEST,
+        heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
+    output:
+        figure=report(
+            f"{RESULTS}/figure4.png",
+            caption="../report/figure4.rst",
+            category="Figures",
+        ),
+        csv=f"{RESULTS}/figure4.csv",
+    params:
+        students=as_json(students(RESPONSES_OF)),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.response_figure"),
+    log:
+        f"logs/{RESULTS}/figure4.log",
+    conda:
+        ENVIRONMENT
+    threads: settings.resources.train_threads
+    message:
+        "Drawing figure 4"
+    shell:
+        "python -m pgfl response-figure {input.manifest:q} --out {output.figure:q}"
+        " --students {params.students:q} --experiment {params.experiment}"
+        " --heatmaps {input.heatmaps:q} --table {output.csv:q} --threads {threads}"
+        " 2>&1 | tee {log:q}"
 
 
 rule html_report:

@@ -1,0 +1,163 @@
+"""Table 8: what each feature reaches, and what matching with it costs."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from pgfl.files import read_json
+from pgfl.pose.settings import PoseSettings
+from pgfl.recipe import Recipe
+from pgfl.reporting.complexity import (
+    Complexity,
+    measure_feature,
+    measure_last_stage,
+    measure_pose_network,
+)
+from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET, FeatureRow
+from pgfl.reporting.tables import PUBLISHED, WARNING, markdown, save_table
+
+TITLE = "Features for matching, and what inference costs"
+NOTE = (
+    "`macs`: billions of multiply-accumulates an image, of convolutions and matrix products; "
+    "`parameters`: millions, of what runs at test time (no classifier). Both hold all that the "
+    "feature needs: f_G needs the student alone, every other feature also HRNet on every image "
+    "of the query and the gallery. `without_pose_network`: the same less HRNet. Percent over "
+    "the seeds: mean, and standard deviation (`std`). `chance_mAP` is what random features "
+    "reach. f_F and f_P of the whole method have no ReID loss, hence no BNNeck, and are matched "
+    "as they are; the others are matched after theirs, unless `evaluation.feature` says otherwise."
+)
+PAPER_SIZES = """
+## The same at the paper's sizes
+
+Counted now, with ResNet-50 and HRNet-W48 at {height}x{width} (weights do not matter for counting):
+
+{table}
+The paper's {printed_macs} G and {printed_parameters} M for f_G are more than this network costs. \
+Arithmetic suggests, though the authors do not say so, that they count a second copy of the last \
+stage: `layer4` alone is {stage_macs} G and {stage_parameters} M, which added gives {both_macs} G \
+and {both_parameters} M. Batch normalisation at two operations an element, and a small embedding \
+layer with its classifier, would be the rest. The difference between their features with and \
+without pose, {pose_gap} G, is HRNet-W48's {pose_macs} G within the same margin. If that is so, \
+the student here matches for about two thirds of the operations that the paper prints.
+"""
+
+Cost = tuple[Complexity, Complexity]
+"""With and without the pose network."""
+
+
+def write_feature_table(
+    evaluations: dict[str, list[Path]],
+    recipes: dict[str, Recipe],
+    pose: PoseSettings,
+    experiment: str,
+    out: Path,
+) -> None:
+    """Write `table8.csv` and the `.md` beside it.
+
+    Args:
+        evaluations: for each method of `FEATURE_ROWS`, one evaluation file a seed.
+        recipes: of the variants in `FEATURE_ROWS`; `model` and `loss` are read.
+        pose: the experiment's pose network.
+        experiment: where the numbers are from; anything but `paper` is marked as such.
+        out: the CSV. Percentages have one decimal, costs three.
+
+    Raises:
+        UserError: an evaluation file cannot be read, or a variant lacks a feature.
+    """
+    published = pd.read_csv(PUBLISHED / "table8.csv", dtype=str, keep_default_na=False)
+    printed = published.set_index("method")
+    published.insert(1, "source", "published")
+    costs = _costs(recipes, pose)
+    rows = [
+        {"method": method, "source": "reproduced"}
+        | _cost_columns(*costs[method])
+        | _score_columns(evaluations[method], experiment)
+        for method in FEATURE_ROWS
+    ]
+    # The reproduced rows have all the columns, in the order of the table.
+    columns = list(rows[0])
+    table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True)[columns].fillna("")
+    warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
+    heading = f"# Table 8: {TITLE}\n\n{warning}{NOTE}\n\n"
+    save_table(table, out, heading, ending=_at_the_papers_sizes(recipes, printed))
+
+
+def _costs(recipes: dict[str, Recipe], pose: PoseSettings) -> dict[str, Cost]:
+    pose_network = measure_pose_network(pose)
+
+    def cost(row: FeatureRow) -> Cost:
+        own = measure_feature(recipes[row.variant], row.feature, pose)
+        return (own + pose_network if row.needs_pose else own), own
+
+    return {method: cost(row) for method, row in FEATURE_ROWS.items()}
+
+
+def _cost_columns(whole: Complexity, own: Complexity) -> dict[str, str]:
+    return {
+        "macs": _billions(whole.macs),
+        "parameters": _millions(whole.parameters),
+        "macs.without_pose_network": _billions(own.macs),
+        "parameters.without_pose_network": _millions(own.parameters),
+    }
+
+
+def _score_columns(paths: list[Path], experiment: str) -> dict[str, str]:
+    reports = pd.DataFrame([read_json(path) for path in paths])
+    metrics = ("rank1", "mAP")
+    deviations = {metric: reports[metric].std(ddof=1) for metric in metrics}
+    return {
+        **{f"{FEATURE_TEST_SET}.{metric}": f"{reports[metric].mean():.1f}" for metric in metrics},
+        "experiment": experiment,
+        "seeds": str(len(reports)),
+        **{
+            f"{FEATURE_TEST_SET}.{metric}.std": "" if pd.isna(value) else f"{value:.1f}"
+            for metric, value in deviations.items()
+        },
+        f"{FEATURE_TEST_SET}.chance_mAP": f"{reports['chance'][0]['mAP']:.1f}",
+    }
+
+
+def _at_the_papers_sizes(recipes: dict[str, Recipe], printed: pd.DataFrame) -> str:
+    pose = PoseSettings(estimator="hrnet_w48", height=384, width=128)
+    size = {"backbone": "resnet50", "height": pose.height, "width": pose.width, "last_stride": 1}
+    recipes = {
+        name: recipe.model_copy(update={"model": recipe.model.model_copy(update=size)})
+        for name, recipe in recipes.items()
+    }
+    costs = _costs(recipes, pose)
+    rows = [
+        {
+            "method": method,
+            "source": "counted",
+            **_cost_columns(*cost),
+            "macs as printed": printed.loc[method, "macs"],
+            "parameters as printed": printed.loc[method, "parameters"],
+        }
+        for method, cost in costs.items()
+    ]
+    baseline, foreground = "Global Feature f_G (Baseline)", "Foreground Feature f_F"
+    stage = measure_last_stage(recipes["baseline"])
+    both = costs[baseline][0] + stage
+    gap = float(printed.loc[foreground, "macs"]) - float(printed.loc[baseline, "macs"])
+    whole, own = costs[foreground]
+    return PAPER_SIZES.format(
+        height=pose.height,
+        width=pose.width,
+        table=markdown(pd.DataFrame(rows)),
+        printed_macs=printed.loc[baseline, "macs"],
+        printed_parameters=printed.loc[baseline, "parameters"],
+        stage_macs=_billions(stage.macs),
+        stage_parameters=_millions(stage.parameters),
+        both_macs=_billions(both.macs),
+        both_parameters=_millions(both.parameters),
+        pose_gap=f"{gap:.2f}",
+        pose_macs=_billions(whole.macs - own.macs),
+    )
+
+
+def _billions(number: int) -> str:
+    return f"{number / 1e9:.3f}"
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.3f}"

@@ -1,0 +1,121 @@
+"""Evaluation with a feature that needs the pose at test time: f_P, f_V, f_F or f_E (Table 8)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pgfl.datasets.manifest import read_manifest
+from pgfl.devices import pick_device
+from pgfl.files import file_hash, write_json
+from pgfl.images import image_batches
+from pgfl.models.matching import Matcher, load_trained
+from pgfl.pose.store import HeatmapReader
+from pgfl.provenance import code_hash
+from pgfl.recipe import Feature, ModelSettings
+from pgfl.retrieval.distances import Metric
+from pgfl.retrieval.protocols import Protocol
+from pgfl.retrieval.stage import compare
+
+
+def run_guided_evaluation(
+    model: Path,
+    manifest: Path,
+    out: Path,
+    *,
+    use: Feature,
+    branches: Path,
+    heatmaps: dict[str, Path],
+    metric: Metric,
+    feature: str,
+    batch_size: int,
+    protocol: Protocol = "multi_shot",
+    rerank: bool = False,
+) -> dict[str, object]:
+    """Evaluate one of the five features on the query and gallery splits of a manifest.
+
+    Args:
+        model: `model.safetensors`.
+        manifest: of the test set.
+        out: the JSON to write.
+        use: the feature to match with.
+        branches: `branches.safetensors` of the same run.
+        heatmaps: the stores of the splits `query` and `gallery`.
+        metric: `cosine` or `euclidean`.
+        feature: `after_bnneck` or `before_bnneck`. A feature without a BNNeck is taken as it
+            is, and the report then says `no_bnneck`.
+        batch_size: images at a time.
+        protocol: as for the student.
+        rerank: whether the distances are re-ranked.
+
+    Returns:
+        What was written: a student's report, and which feature it is of.
+
+    Raises:
+        UserError: an input cannot be used, inputs do not fit each other, or no query has a match.
+    """
+    network, settings = load_trained(model, branches)
+    if use not in network.necks:
+        feature = "no_bnneck"
+    matcher = Matcher(network, use, after_norm=feature == "after_bnneck").to(pick_device())
+    splits = {split: read_manifest(manifest, split) for split in ("query", "gallery")}
+    readers = {split: HeatmapReader(heatmaps[split]) for split in splits}
+    for split, table in splits.items():
+        readers[split].require(list(table["image"]))
+    features = {
+        split: embed_guided(
+            matcher, settings, manifest.parent, list(table["image"]), readers[split], batch_size
+        )
+        for split, table in splits.items()
+    }
+    report = {
+        **compare(features, splits, manifest, metric, protocol, rerank),
+        "use": use,
+        "metric": metric,
+        "feature": feature,
+        "protocol": protocol,
+        "rerank": rerank,
+        "model_sha256": file_hash(model),
+        "branches_sha256": file_hash(branches),
+        "manifest_sha256": file_hash(manifest),
+        "heatmaps_sha256": {split: file_hash(heatmaps[split]) for split in splits},
+        "code": code_hash("pgfl.retrieval.guided"),
+    }
+    write_json(out, report)
+    return report
+
+
+@torch.inference_mode()
+def embed_guided(
+    matcher: Matcher,
+    settings: ModelSettings,
+    folder: Path,
+    names: Sequence[str],
+    heatmaps: HeatmapReader,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """The matcher's feature of every image; images and maps are read side by side, in order.
+
+    Args:
+        matcher: in evaluation mode, on any device.
+        settings: its network's, for the input size.
+        folder: where the names start from.
+        names: image paths below it.
+        heatmaps: row i holds the maps of `names[i]`; `HeatmapReader.require` proves it.
+        batch_size: images at a time.
+
+    Returns:
+        float32 (images, c), not normalised to length one.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    device = next(matcher.parameters()).device
+    size = (settings.height, settings.width)
+    features = []
+    for start, batch in image_batches(folder, names, size, batch_size, "embedding"):
+        maps = torch.from_numpy(heatmaps.read(slice(start, start + len(batch))))
+        images = torch.from_numpy(batch)
+        features.append(matcher(images.to(device), maps.to(device)).cpu().numpy())
+    return np.concatenate(features)

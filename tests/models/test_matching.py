@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+import torch
+
+from pgfl.errors import UserError
+from pgfl.models.matching import FEATURES, Matcher, load_trained
+from pgfl.models.pgfl import PGFL
+from pgfl.models.student_file import save_student, save_tensors
+from pgfl.recipe import LossSettings
+from pgfl.training.stage import _branches
+
+BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
+
+
+def save_run(folder, settings, **loss):
+    """The two files of a training run, with statistics that tell normalisations apart."""
+    torch.manual_seed(0)
+    network = PGFL(settings, LossSettings(**loss), identities=5)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+    save_student(network.student, settings, folder / "model.safetensors")
+    save_tensors(_branches(network), folder / "branches.safetensors")
+    return network.eval()
+
+
+@pytest.fixture
+def run(tmp_path, small):
+    """A run of the whole method: its network and its two files."""
+    network = save_run(tmp_path, small)
+    return network, tmp_path / "model.safetensors", tmp_path / "branches.safetensors"
+
+
+def match(run, feature, images, heatmaps, **options):
+    network, settings = load_trained(*run[1:])
+    matcher = Matcher(network, feature, **options)
+    with torch.inference_mode():
+        return matcher(images, heatmaps)
+
+
+def normalised(feature, norm):
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return (feature - norm.running_mean) * scale + norm.bias
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_saved_run_gives_the_features_of_the_network_in_memory(run, images, heatmaps, feature):
+    network = run[0]
+    with torch.no_grad():
+        features, _ = network(images, heatmaps)
+        expected = features[feature]
+        if feature in network.necks:
+            expected = network.necks[feature].norm(expected)
+    found = match(run, feature, images, heatmaps)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    raw = match(run, feature, images, heatmaps, after_norm=False)
+    torch.testing.assert_close(raw, features[feature], rtol=1e-4, atol=1e-4)
+    assert torch.equal(raw, found) == (feature in ("part", "foreground"))
+
+
+@pytest.mark.parametrize("after_norm", [True, False])
+def test_the_global_feature_is_the_students_to_the_last_bit(run, images, heatmaps, after_norm):
+    student = load_trained(*run[1:])[0].student
+    with torch.inference_mode():
+        expected = student(images, after_norm)
+    for maps in (heatmaps, None):
+        found = match(run, "global", images, maps, after_norm=after_norm)
+        assert torch.equal(found, expected)
+
+
+def test_the_enhanced_feature_follows_from_the_equations(run, images, heatmaps):
+    network = run[0]
+    with torch.no_grad():
+        feature_map = network.student.feature_map(images).double().numpy()
+    norm = network.necks["enhanced"].norm
+    found = match(run, "enhanced", images, heatmaps)
+    for image, own in enumerate(feature_map):
+        channels, h, w = own.shape
+        parts = []
+        for part in heatmaps[image].double().numpy():
+            # Maps are twice the feature map's size here: a place is the mean of four.
+            place = part.reshape(h, 2, w, 2).mean(axis=(1, 3))
+            place /= place.sum()
+            parts.append(sum(place[i, j] * own[:, i, j] for i in range(h) for j in range(w)))
+        f_l = np.mean(parts, axis=0)
+        scores = np.zeros((h, w))
+        for i in range(h):
+            for j in range(w):
+                lengths = np.linalg.norm(own[:, i, j]) * np.linalg.norm(f_l)
+                cosine = own[:, i, j] @ f_l / lengths
+                scores[i, j] = np.exp(cosine / network.settings.attention_temperature)
+        attention = scores / scores.sum()
+        f_f = sum(attention[i, j] * own[:, i, j] for i in range(h) for j in range(w))
+        f_e = torch.from_numpy(f_f + own.mean(axis=(1, 2))).float()
+        expected = normalised(f_e, norm)
+        torch.testing.assert_close(found[image], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_fused_feature_follows_from_the_equations(run, images, heatmaps):
+    network = run[0]
+    f_g, f_p = (
+        match(run, name, images, heatmaps, after_norm=False) for name in ("global", "part")
+    )
+    expected = normalised(f_g + f_p, network.necks["fused"].norm)
+    found = match(run, "fused", images, heatmaps)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("feature", "kept"),
+    [
+        ("global", {"student"}),
+        ("part", {"student", "part_branch"}),
+        ("fused", {"student", "part_branch"}),
+        ("foreground", {"student"}),
+        ("enhanced", {"student"}),
+    ],
+)
+def test_only_what_the_feature_needs_is_kept(run, feature, kept):
+    matcher = Matcher(load_trained(*run[1:])[0], feature)
+    names = [name for name, _ in matcher.network.named_parameters()]
+    assert {name.split(".")[0] for name in names} == kept
+    assert (matcher.norm is None) == (feature in ("part", "foreground"))
+
+
+def test_a_baseline_has_no_part_feature_but_a_foreground(tmp_path, small, images, heatmaps):
+    save_run(tmp_path, small, **BASELINE)
+    files = tmp_path / "model.safetensors", tmp_path / "branches.safetensors"
+    with pytest.raises(UserError, match="feature part: this model was trained without"):
+        Matcher(load_trained(*files)[0], "part")
+    found = match((None, *files), "foreground", images, heatmaps)
+    assert found.shape == (4, 512)
+
+
+def test_files_that_do_not_fit_each_other_are_refused(run, tmp_path, small):
+    _, model, branches = run
+    (tmp_path / "other").mkdir()
+    save_student(
+        PGFL(small.model_copy(update={"backbone": "resnet50"}), LossSettings(), 5).student,
+        small.model_copy(update={"backbone": "resnet50"}),
+        tmp_path / "other" / "model.safetensors",
+    )
+    with pytest.raises(UserError, match=r"branches\.safetensors: does not fit PGFL: of another"):
+        load_trained(tmp_path / "other" / "model.safetensors", branches)
+    with pytest.raises(UserError, match="not the branches of a training run"):
+        load_trained(model, model)
+
+
+def test_a_missing_or_an_unknown_key_is_named(run, small):
+    network, model, branches = run
+    state = _branches(network)
+    state.pop("part_branch.reductions.3.0.weight")
+    save_tensors(state, branches)
+    with pytest.raises(UserError, match=r"missing: part_branch\.reductions\.3\.0\.weight"):
+        load_trained(model, branches)
+    save_tensors(_branches(network) | {"extra": torch.zeros(1)}, branches)
+    with pytest.raises(UserError, match="unexpected: extra"):
+        load_trained(model, branches)
+
+
+def test_only_safetensors_are_read(run, tmp_path):
+    network, model, _ = run
+    torch.save(_branches(network), tmp_path / "branches.pt")
+    with pytest.raises(UserError, match=r"branches\.pt: must be the branches\.safetensors"):
+        load_trained(model, tmp_path / "branches.pt")

@@ -1,0 +1,101 @@
+import csv
+import json
+
+import pytest
+
+from pgfl.errors import UserError
+from pgfl.pose.settings import PoseSettings
+from pgfl.recipe import LossSettings, ModelSettings, Recipe
+from pgfl.reporting import feature_table
+from pgfl.reporting.complexity import Complexity
+from pgfl.reporting.feature_table import write_feature_table
+from pgfl.reporting.features import FEATURE_ROWS
+
+POSE = PoseSettings(estimator="hrnet_small", height=64, width=32)
+MODEL = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
+RECIPES = {
+    "baseline": Recipe(
+        model=MODEL, loss=LossSettings(reid_on=("global",), lambda_cl=0, lambda_mcl=0)
+    ),
+    "pgfl_kd": Recipe(model=MODEL),
+}
+
+
+@pytest.fixture
+def evaluations(tmp_path):
+    """Made-up evaluation files of two seeds for every row."""
+    files = {}
+    for place, method in enumerate(FEATURE_ROWS):
+        files[method] = []
+        for seed in range(2):
+            path = tmp_path / f"{place}-{seed}.json"
+            report = {"rank1": 10 * place + seed, "mAP": 50 + place, "chance": {"mAP": 2.04}}
+            path.write_text(json.dumps(report))
+            files[method].append(path)
+    return files
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """HRNet-W48 is counted in test_complexity.py; here it is a number like any other."""
+    monkeypatch.setattr(
+        feature_table, "measure_pose_network", lambda pose: Complexity(2 * 10**9, 3 * 10**6)
+    )
+
+
+def write(tmp_path, evaluations, experiment="demo"):
+    out = tmp_path / "table8.csv"
+    write_feature_table(evaluations, RECIPES, POSE, experiment, out)
+    with out.open() as file:
+        return list(csv.DictReader(file)), out.with_suffix(".md").read_text()
+
+
+def test_published_rows_are_the_papers(tmp_path, evaluations):
+    rows, _ = write(tmp_path, evaluations)
+    assert [row["source"] for row in rows] == ["published"] * 6 + ["reproduced"] * 6
+    published = {row["method"]: row for row in rows[:6]}
+    assert list(published) == list(FEATURE_ROWS) == [row["method"] for row in rows[6:]]
+    columns = ("macs", "parameters", "occluded_duke.rank1", "occluded_duke.mAP")
+    cells = {name: [row[column] for column in columns] for name, row in published.items()}
+    assert cells["Global Feature f_G (PGFL-KD)"] == ["8.98", "39.89", "63.0", "54.1"]
+    assert cells["Body Part Fused Feature f_V"] == ["24.75", "117.54", "62.8", "53.0"]
+    assert cells["Foreground Fused Feature f_E"] == ["24.72", "104.95", "63.4", "54.6"]
+    assert all(row["macs.without_pose_network"] == "" for row in rows[:6])
+
+
+def test_reproduced_rows_hold_costs_and_means_over_seeds(tmp_path, evaluations):
+    rows, _ = write(tmp_path, evaluations)
+    ours = {row["method"]: row for row in rows[6:]}
+    student, fused = (ours[name] for name in list(FEATURE_ROWS)[1:4:2])
+    assert student["macs"] == student["macs.without_pose_network"]
+    gap = float(fused["macs"]) - float(fused["macs.without_pose_network"])
+    assert gap == pytest.approx(2, abs=2e-3)
+    gap = float(fused["parameters"]) - float(fused["parameters.without_pose_network"])
+    assert gap == pytest.approx(3, abs=2e-3)
+    assert fused["occluded_duke.rank1"] == "30.5" and fused["occluded_duke.rank1.std"] == "0.7"
+    assert fused["occluded_duke.mAP"] == "53.0" and fused["occluded_duke.mAP.std"] == "0.0"
+    assert (fused["experiment"], fused["seeds"]) == ("demo", "2")
+    assert fused["occluded_duke.chance_mAP"] == "2.0"
+
+
+def test_one_seed_has_no_deviation(tmp_path, evaluations):
+    rows, _ = write(tmp_path, {method: paths[:1] for method, paths in evaluations.items()})
+    assert rows[-1]["seeds"] == "1" and rows[-1]["occluded_duke.rank1.std"] == ""
+
+
+def test_the_markdown_counts_the_papers_sizes_and_says_what_differs(tmp_path, evaluations):
+    _, text = write(tmp_path, evaluations)
+    assert "Not the paper's data" in text and text.count("| counted |") == 6
+    assert "| counted | 6.080 | 23.512 | 6.080 | 23.512 | 8.98 | 39.89 |" in text
+    assert "`layer4` alone is 2.869 G and 14.965 M" in text
+    assert "8.949 G and 38.477 M" in text and "15.74 G" in text
+    assert "{" not in text
+    _, text = write(tmp_path, evaluations, experiment="paper")
+    assert "Not the paper's data" not in text
+
+
+def test_a_missing_evaluation_is_named(tmp_path, evaluations):
+    evaluations["Body Part Feature f_P"][1].unlink()
+    with pytest.raises(UserError, match=r"2-1\.json: no such file"):
+        write(tmp_path, evaluations)
+    assert not (tmp_path / "table8.csv").exists()

@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pgfl.datasets.manifest import read_manifest
+from pgfl.errors import UserError
+from pgfl.files import file_hash
+from pgfl.images import read_image, resized
+from pgfl.models.matching import Matcher, load_trained
+from pgfl.models.pgfl import PGFL
+from pgfl.models.student_file import save_student, save_tensors
+from pgfl.pose.store import HeatmapReader, HeatmapWriter
+from pgfl.recipe import LossSettings
+from pgfl.retrieval import evaluate
+from pgfl.retrieval.embed import embed
+from pgfl.retrieval.guided import embed_guided, run_guided_evaluation
+from pgfl.retrieval.stage import run_evaluation
+from pgfl.training.stage import _branches
+
+OPTIONS = {"metric": "cosine", "feature": "after_bnneck", "batch_size": 3}
+
+
+@pytest.fixture(scope="module")
+def run(student, tmp_path_factory):
+    """The files of an untrained network with both branches."""
+    _, settings = student
+    torch.manual_seed(0)
+    network = PGFL(settings, LossSettings(), identities=5)
+    folder = tmp_path_factory.mktemp("run")
+    save_student(network.student, settings, folder / "model.safetensors")
+    save_tensors(_branches(network), folder / "branches.safetensors")
+    return folder / "model.safetensors", folder / "branches.safetensors"
+
+
+@pytest.fixture(scope="module")
+def heatmaps(data, tmp_path_factory):
+    """Random stores of both splits."""
+    folder = tmp_path_factory.mktemp("heatmaps")
+    rng = np.random.default_rng(0)
+    files = {}
+    for split in ("query", "gallery"):
+        names = list(read_manifest(data, split)["image"])
+        maps = rng.random((len(names), 8, 16, 8)).astype(np.float32) ** 8
+        maps /= maps.sum(axis=(2, 3), keepdims=True)
+        files[split] = folder / f"{split}.h5"
+        with HeatmapWriter(files[split], names, (16, 8), {}) as writer:
+            writer.write(0, maps, np.ones((len(names), 17), np.float32))
+    return files
+
+
+def guided(run, data, heatmaps, split, feature, batch_size):
+    network, settings = load_trained(*run)
+    names = list(read_manifest(data, split)["image"])
+    reader = HeatmapReader(heatmaps[split])
+    return embed_guided(
+        Matcher(network, feature), settings, data.parent, names, reader, batch_size
+    )
+
+
+def test_the_global_feature_is_the_students(run, data, heatmaps):
+    network, settings = load_trained(*run)
+    names = list(read_manifest(data, "gallery")["image"])
+    expected = embed(network.student, settings, data.parent, names, batch_size=3)
+    found = guided(run, data, heatmaps, "gallery", "global", 3)
+    assert found.dtype == np.float32 and np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_every_image_meets_its_own_maps(run, data, heatmaps, batch_size):
+    found = guided(run, data, heatmaps, "gallery", "fused", batch_size)
+    network, settings = load_trained(*run)
+    matcher = Matcher(network, "fused")
+    names = list(read_manifest(data, "gallery")["image"])
+    reader = HeatmapReader(heatmaps["gallery"])
+    for row, name in enumerate(names):
+        pixels = resized(read_image(data.parent / name), settings.height, settings.width)
+        with torch.inference_mode():
+            expected = matcher(torch.from_numpy(pixels)[None], torch.from_numpy(reader[row])[None])
+        np.testing.assert_allclose(found[row], expected[0].numpy(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("use", "neck"),
+    [
+        ("global", "after_bnneck"),
+        ("part", "no_bnneck"),
+        ("fused", "after_bnneck"),
+        ("foreground", "no_bnneck"),
+        ("enhanced", "after_bnneck"),
+    ],
+)
+def test_the_report_is_of_the_feature(run, data, heatmaps, tmp_path, use, neck):
+    out = tmp_path / "eval" / f"set.{use}.json"
+    report = run_guided_evaluation(
+        run[0], data, out, use=use, branches=run[1], heatmaps=heatmaps, **OPTIONS
+    )
+    assert json.loads(out.read_text()) == report
+    features = [guided(run, data, heatmaps, s, use, 3) for s in ("query", "gallery")]
+    splits = [read_manifest(data, split) for split in ("query", "gallery")]
+    ids = [table[column].to_numpy() for column in ("pid", "camid") for table in splits]
+    expected = evaluate(*features, *ids, metric="cosine")
+    assert report["mAP"] == expected.mAP and report["rank1"] == expected.cmc[1]
+    assert (report["use"], report["feature"]) == (use, neck)
+    assert report["branches_sha256"] == file_hash(run[1])
+    assert report["heatmaps_sha256"]["query"] == file_hash(heatmaps["query"])
+    plain = run_evaluation(run[0], data, tmp_path / "set.json", **OPTIONS)
+    assert plain.keys() <= report.keys()
+    assert report["counts"] == plain["counts"] and report["chance"] == plain["chance"]
+    if use == "global":
+        assert report["mAP"] == plain["mAP"]
+
+
+def test_before_the_bnneck_is_an_option_where_there_is_one(run, data, heatmaps, tmp_path):
+    options = OPTIONS | {"feature": "before_bnneck"}
+    found = {
+        use: run_guided_evaluation(
+            run[0],
+            data,
+            tmp_path / "out.json",
+            use=use,
+            branches=run[1],
+            heatmaps=heatmaps,
+            **options,
+        )["feature"]
+        for use in ("fused", "part")
+    }
+    assert found == {"fused": "before_bnneck", "part": "no_bnneck"}
+
+
+def test_heatmaps_of_other_images_are_refused(run, data, heatmaps, tmp_path):
+    swapped = {"query": heatmaps["gallery"], "gallery": heatmaps["query"]}
+    with pytest.raises(UserError, match=r"gallery\.h5: holds 8 images, the manifest 4"):
+        run_guided_evaluation(
+            run[0],
+            data,
+            tmp_path / "out.json",
+            use="part",
+            branches=run[1],
+            heatmaps=swapped,
+            **OPTIONS,
+        )
+    assert not (tmp_path / "out.json").exists()

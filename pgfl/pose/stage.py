@@ -21,12 +21,11 @@ from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file
 from pgfl.images import loaded_batches, read_image
 from pgfl.pose.blocks import Block, BlockFolder
-from pgfl.pose.estimators import ESTIMATORS
 from pgfl.pose.heatmaps import confidences, part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.store import HeatmapWriter, encode
-from pgfl.pose.views import STRIDE, View, make_view
+from pgfl.pose.views import STRIDE, View, input_size, make_view
 from pgfl.provenance import code_hash
 
 BATCHES_A_BLOCK = 8
@@ -83,12 +82,10 @@ def make_heatmaps(
 
 def _attributes(settings: PoseSettings, weights: Path) -> dict[str, Any]:
     """What the store says about how it was made."""
-    crop = (settings.height, settings.width)
-    size = crop if settings.view == "crop" else ESTIMATORS[settings.estimator].input_size
     names = ("estimator", "view", "flip_test", "combine", "order", "softmax_scale", "precision")
     return {name: getattr(settings, name) for name in names} | {
         "checkpoint_sha256": file_hash(weights),
-        "input_size": size,
+        "input_size": input_size(settings),
     }
 
 

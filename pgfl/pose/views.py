@@ -34,6 +34,12 @@ class View(Protocol):
         """Raw maps in the crop's frame, given the crops' (height, width), (N, 2)."""
 
 
+def input_size(settings: PoseSettings) -> tuple[int, int]:
+    """(height, width) in pixels of what the estimator sees."""
+    crop = (settings.height, settings.width)
+    return crop if settings.view == "crop" else ESTIMATORS[settings.estimator].input_size
+
+
 def make_view(settings: PoseSettings, shift_flipped: bool) -> View:
     """The view that the settings ask for.
 

@@ -1,6 +1,6 @@
 """What matching costs: multiply-accumulates (MACs) and parameters of what runs at test time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -12,7 +12,7 @@ from pgfl.models.pgfl import PGFL
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.keypoints import PARTS
 from pgfl.pose.settings import PoseSettings
-from pgfl.pose.stage import STRIDE
+from pgfl.pose.views import STRIDE, input_size
 from pgfl.recipe import Feature, Recipe
 
 
@@ -74,10 +74,11 @@ def measure_feature(recipe: Recipe, feature: Feature, pose: PoseSettings) -> Com
 
 
 def measure_pose_network(pose: PoseSettings) -> Complexity:
-    """The pose network on one image."""
+    """The pose network on one image; with the flip test it runs twice."""
     network = PoseNetwork(pose.estimator)
     network.eval()  # MMPose's eval() returns nothing
-    return measure(network, _image(pose.height, pose.width))
+    found = measure(network, _image(*input_size(pose)))
+    return replace(found, macs=2 * found.macs) if pose.flip_test else found
 
 
 def measure_last_stage(recipe: Recipe) -> Complexity:

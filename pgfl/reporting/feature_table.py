@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from pgfl.files import read_json
 from pgfl.pose.settings import PoseSettings
 from pgfl.recipe import Recipe
 from pgfl.reporting.complexity import (
@@ -13,8 +12,17 @@ from pgfl.reporting.complexity import (
     measure_last_stage,
     measure_pose_network,
 )
+from pgfl.reporting.evaluations import read_evaluation
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET, FeatureRow
-from pgfl.reporting.tables import PUBLISHED, WARNING, markdown, save_table
+from pgfl.reporting.tables import (
+    WARNING,
+    markdown,
+    read_published,
+    reproduced_numbers,
+    save_table,
+    traced,
+)
+from pgfl.reporting.trace import save_trace
 
 TITLE = "Features for matching, and what inference costs"
 NOTE = (
@@ -41,6 +49,8 @@ without pose, {pose_gap} G, is HRNet-W48's {pose_macs} G within the same margin.
 the student here matches for about two thirds of the operations that the paper prints.
 """
 
+COLUMNS = (f"{FEATURE_TEST_SET}.rank1", f"{FEATURE_TEST_SET}.mAP")
+
 Cost = tuple[Complexity, Complexity]
 """With and without the pose network."""
 
@@ -64,22 +74,24 @@ def write_feature_table(
     Raises:
         UserError: an evaluation file cannot be read, or a variant lacks a feature.
     """
-    published = pd.read_csv(PUBLISHED / "table8.csv", dtype=str, keep_default_na=False)
+    published = read_published(8)
     printed = published.set_index("method")
     published.insert(1, "source", "published")
     costs = _costs(recipes, pose)
-    rows = [
-        {"method": method, "source": "reproduced"}
-        | _cost_columns(*costs[method])
-        | _score_columns(evaluations[method], experiment)
-        for method in FEATURE_ROWS
-    ]
+    rows, cells = [], []
+    for method in FEATURE_ROWS:
+        measured = {FEATURE_TEST_SET: [read_evaluation(file) for file in evaluations[method]]}
+        numbers = reproduced_numbers(COLUMNS, measured, experiment)
+        cost = _cost_columns(*costs[method])
+        rows.append({"method": method, "source": "reproduced"} | cost | numbers)
+        cells += traced(method, numbers, COLUMNS, measured)
     # The reproduced rows have all the columns, in the order of the table.
     columns = list(rows[0])
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True)[columns].fillna("")
     warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
     heading = f"# Table 8: {TITLE}\n\n{warning}{NOTE}\n\n"
     save_table(table, out, heading, ending=_at_the_papers_sizes(recipes, printed))
+    save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
 def _costs(recipes: dict[str, Recipe], pose: PoseSettings) -> dict[str, Cost]:
@@ -98,22 +110,6 @@ def _cost_columns(whole: Complexity, own: Complexity) -> dict[str, str]:
         "parameters": _millions(whole.parameters),
         "macs.without_pose_network": _billions(own.macs),
         "parameters.without_pose_network": _millions(own.parameters),
-    }
-
-
-def _score_columns(paths: list[Path], experiment: str) -> dict[str, str]:
-    reports = pd.DataFrame([read_json(path) for path in paths])
-    metrics = ("rank1", "mAP")
-    deviations = {metric: reports[metric].std(ddof=1) for metric in metrics}
-    return {
-        **{f"{FEATURE_TEST_SET}.{metric}": f"{reports[metric].mean():.1f}" for metric in metrics},
-        "experiment": experiment,
-        "seeds": str(len(reports)),
-        **{
-            f"{FEATURE_TEST_SET}.{metric}.std": "" if pd.isna(value) else f"{value:.1f}"
-            for metric, value in deviations.items()
-        },
-        f"{FEATURE_TEST_SET}.chance_mAP": f"{reports['chance'][0]['mAP']:.1f}",
     }
 
 

@@ -15,6 +15,7 @@ from pgfl.images import read_image, resized
 from pgfl.models.student_file import load_student
 from pgfl.pose.store import HeatmapReader
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
+from pgfl.reporting.trace import Cell, save_trace
 
 QUERIES = 8
 COLOURS = "inferno"
@@ -52,12 +53,19 @@ def draw_responses(
     """
     names = list(read_manifest(manifest, "query")["image"])
     labels = {method: method for method in students}
+    cells = [Cell(method, "responses", "", tuple(models)) for method, models in students.items()]
+    written = [out]
     if heatmaps is not None:
         shares = measure_shares(students, manifest, names, heatmaps, experiment)
         for row in shares.itertuples():
             labels[row.method] += f"\n{row.on_parts} % on parts\n({row.area} % of area)"
+        cells += [
+            Cell(row.method, "on_parts", row.on_parts, tuple(students[row.method]))
+            for row in shares.itertuples()
+        ]
         if table is not None:
             write_text(table, shares.to_csv(index=False, lineterminator="\n"))
+            written.append(table)
     chosen = [names[place] for place in spread(len(names), QUERIES)]
     _, settings = load_student(next(iter(students.values()))[0])
     size = (settings.height, settings.width)
@@ -74,6 +82,7 @@ def draw_responses(
     with whole_file(out) as temporary:
         # Without the version of matplotlib, which would make equal pictures differ.
         figure.savefig(temporary, dpi=150, metadata={"Software": None})
+    save_trace(written, experiment, cells)
 
 
 def measure_shares(

@@ -21,11 +21,13 @@ from pgfl.images import read_image, resized
 from pgfl.models.matching import Matcher, load_trained
 from pgfl.models.pgfl import Student
 from pgfl.models.student_file import load_student
-from pgfl.pose.heatmaps import merge, spatial_softmax
-from pgfl.pose.hrnet import PoseNetwork, load_estimator
+from pgfl.pose.heatmaps import part_maps
+from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
+from pgfl.pose.views import make_view
 from pgfl.recipe import ModelSettings
-from pgfl.reporting.tables import PUBLISHED, WARNING, save_table
+from pgfl.reporting.tables import WARNING, read_published, save_table
+from pgfl.reporting.trace import Cell, save_trace
 
 TITLE = "Seconds a query"
 GALLERY = 17_661
@@ -108,12 +110,15 @@ def write_speed_table(
         }
         for method, embed in embedders.items()
     ]
-    published = pd.read_csv(PUBLISHED / "table9.csv", dtype=str, keep_default_na=False)
+    published = read_published(9)
     published.insert(1, "source", "published")
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True).fillna("")
     warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
     note = NOTE.format(queries=queries, warm_up=warm_up, gallery=gallery)
     save_table(table, out, f"# Table 9: {TITLE}\n\n{warning}{note}\n\n")
+    files = (trained.model, trained.branches)
+    cells = [Cell(row["method"], "seconds", row["seconds"], files) for row in rows]
+    save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
 def student_embedder(student: Student, settings: ModelSettings) -> Embed:
@@ -131,10 +136,19 @@ def guided_embedder(
 ) -> Embed:
     """A feature that needs the pose, with the pose network run on every image."""
     device = next(matcher.parameters()).device
+    view = make_view(pose, pose_network.shift_flipped)
 
     def embed(image: np.ndarray) -> Tensor:
-        raw = pose_network(_batch(image, pose.height, pose.width, device))
-        maps = spatial_softmax(merge(raw), pose.softmax_scale)
+        inputs = torch.from_numpy(view.prepare(image))[None].to(device)
+        raw = estimate(
+            pose_network,
+            view,
+            inputs,
+            np.array([image.shape[:2]]),
+            flip_test=pose.flip_test,
+            precision=pose.precision,
+        )
+        maps = part_maps(raw, pose.softmax_scale, pose.combine, pose.order)
         return matcher(_batch(image, settings.height, settings.width, device), maps)
 
     return embed

@@ -1,5 +1,4 @@
 import csv
-import json
 
 import pytest
 
@@ -22,17 +21,20 @@ RECIPES = {
 
 
 @pytest.fixture
-def evaluations(tmp_path):
+def evaluations(make_run):
     """Made-up evaluation files of two seeds for every row."""
-    files = {}
-    for place, method in enumerate(FEATURE_ROWS):
-        files[method] = []
-        for seed in range(2):
-            path = tmp_path / f"{place}-{seed}.json"
-            report = {"rank1": 10 * place + seed, "mAP": 50 + place, "chance": {"mAP": 2.04}}
-            path.write_text(json.dumps(report))
-            files[method].append(path)
-    return files
+    return {
+        method: [
+            make_run(
+                f"v{place}",
+                "occluded_duke",
+                seed,
+                {"rank1": 10 * place + seed, "mAP": 50.0 + place},
+            )
+            for seed in range(2)
+        ]
+        for place, method in enumerate(FEATURE_ROWS)
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,7 @@ def test_reproduced_rows_hold_costs_and_means_over_seeds(tmp_path, evaluations):
     assert gap == pytest.approx(2, abs=2e-3)
     gap = float(fused["parameters"]) - float(fused["parameters.without_pose_network"])
     assert gap == pytest.approx(3, abs=2e-3)
-    assert fused["occluded_duke.rank1"] == "30.5" and fused["occluded_duke.rank1.std"] == "0.7"
+    assert fused["occluded_duke.rank1"] == "30.5" and fused["occluded_duke.rank1.std"] == "0.71"
     assert fused["occluded_duke.mAP"] == "53.0" and fused["occluded_duke.mAP.std"] == "0.0"
     assert (fused["experiment"], fused["seeds"]) == ("demo", "2")
     assert fused["occluded_duke.chance_mAP"] == "2.0"
@@ -96,6 +98,6 @@ def test_the_markdown_counts_the_papers_sizes_and_says_what_differs(tmp_path, ev
 
 def test_a_missing_evaluation_is_named(tmp_path, evaluations):
     evaluations["Body Part Feature f_P"][1].unlink()
-    with pytest.raises(UserError, match=r"2-1\.json: no such file"):
+    with pytest.raises(UserError, match=r"v2/seed1/eval/occluded_duke\.json: no such file"):
         write(tmp_path, evaluations)
     assert not (tmp_path / "table8.csv").exists()

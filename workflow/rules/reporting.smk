@@ -4,12 +4,12 @@
 DELIVERABLES = [
     *expand(
         f"{RESULTS}/table{{number}}.{{kind}}",
-        number=[1, *TABLES],
+        number=[1, *TABLES, 8, 9],
         kind=["csv", "md", "trace.json"],
     ),
     *expand(f"{RESULTS}/figure3.{{kind}}", kind=["png", "csv", "trace.json"]),
-    *expand(f"{RESULTS}/table{{number}}.{{kind}}", number=[8, 9], kind=["csv", "md"]),
-    *expand(f"{RESULTS}/{{figure}}", figure=["figure1.png", "figure4.png", "figure4.csv"]),
+    *expand(f"{RESULTS}/figure1.{{kind}}", kind=["png", "trace.json"]),
+    *expand(f"{RESULTS}/figure4.{{kind}}", kind=["png", "csv", "trace.json"]),
     *expand(f"{RESULTS}/heatmaps.{{kind}}", kind=["png", "html"]),
     f"{RESULTS}/partial_duke.png",
 ]
@@ -202,14 +202,17 @@ def students(variants):
 
 rule feature_table:
     input:
-        all_paths(feature_evaluations()),
+        evaluations=all_paths(feature_evaluations()),
+        published=f"{PUBLISHED_TABLES}/table8.csv",
     output:
         csv=report(
             f"{RESULTS}/table8.csv",
             caption="../report/table8.rst",
             category="Tables",
+            labels={"table": "8"},
         ),
         markdown=f"{RESULTS}/table8.md",
+        trace=f"{RESULTS}/table8.trace.json",
     params:
         evaluations=as_json(feature_evaluations()),
         # What runs at test time does not depend on how it was trained.
@@ -243,13 +246,16 @@ rule speed_table:
         branches=f"{feature_run('pgfl_kd', settings.seeds[0])}/branches.safetensors",
         manifest=FEATURE_MANIFEST,
         weights=pose_weights,
+        published=f"{PUBLISHED_TABLES}/table9.csv",
     output:
         csv=report(
             f"{RESULTS}/table9.csv",
             caption="../report/table9.rst",
             category="Tables",
+            labels={"table": "9"},
         ),
         markdown=f"{RESULTS}/table9.md",
+        trace=f"{RESULTS}/table9.trace.json",
     params:
         pose=section("pose"),
         experiment=EXPERIMENT,
@@ -272,11 +278,13 @@ rule baseline_responses:
         models=all_paths(students({"Baseline": "baseline"})),
         manifest=FEATURE_MANIFEST,
     output:
-        report(
+        figure=report(
             f"{RESULTS}/figure1.png",
             caption="../report/figure1.rst",
             category="Figures",
+            labels={"figure": "1"},
         ),
+        trace=f"{RESULTS}/figure1.trace.json",
     params:
         students=as_json(students({"Baseline": "baseline"})),
         experiment=EXPERIMENT,
@@ -289,7 +297,7 @@ rule baseline_responses:
     message:
         "Drawing figure 1"
     shell:
-        "python -m pgfl response-figure {input.manifest:q} --out {output:q}"
+        "python -m pgfl response-figure {input.manifest:q} --out {output.figure:q}"
         " --students {params.students:q} --experiment {params.experiment} --threads {threads}"
         " 2>&1 | tee {log:q}"
 
@@ -304,8 +312,10 @@ rule responses:
             f"{RESULTS}/figure4.png",
             caption="../report/figure4.rst",
             category="Figures",
+            labels={"figure": "4"},
         ),
         csv=f"{RESULTS}/figure4.csv",
+        trace=f"{RESULTS}/figure4.trace.json",
     params:
         students=as_json(students(RESPONSES_OF)),
         experiment=EXPERIMENT,

@@ -107,12 +107,12 @@ def _score_columns(paths: list[Path], experiment: str) -> dict[str, str]:
     deviations = {metric: reports[metric].std(ddof=1) for metric in metrics}
     return {
         **{f"{FEATURE_TEST_SET}.{metric}": f"{reports[metric].mean():.1f}" for metric in metrics},
-        "experiment": experiment,
-        "seeds": str(len(reports)),
         **{
-            f"{FEATURE_TEST_SET}.{metric}.std": "" if pd.isna(value) else f"{value:.1f}"
+            f"{FEATURE_TEST_SET}.{metric}.std": "" if pd.isna(value) else f"{value:.2f}"
             for metric, value in deviations.items()
         },
+        "experiment": experiment,
+        "seeds": str(len(reports)),
         f"{FEATURE_TEST_SET}.chance_mAP": f"{reports['chance'][0]['mAP']:.1f}",
     }
 

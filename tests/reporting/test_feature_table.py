@@ -72,8 +72,8 @@ def test_reproduced_rows_hold_costs_and_means_over_seeds(tmp_path, evaluations):
     assert gap == pytest.approx(2, abs=2e-3)
     gap = float(fused["parameters"]) - float(fused["parameters.without_pose_network"])
     assert gap == pytest.approx(3, abs=2e-3)
-    assert fused["occluded_duke.rank1"] == "30.5" and fused["occluded_duke.rank1.std"] == "0.7"
-    assert fused["occluded_duke.mAP"] == "53.0" and fused["occluded_duke.mAP.std"] == "0.0"
+    assert fused["occluded_duke.rank1"] == "30.5" and fused["occluded_duke.rank1.std"] == "0.71"
+    assert fused["occluded_duke.mAP"] == "53.0" and fused["occluded_duke.mAP.std"] == "0.00"
     assert (fused["experiment"], fused["seeds"]) == ("demo", "2")
     assert fused["occluded_duke.chance_mAP"] == "2.0"
 

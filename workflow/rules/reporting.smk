@@ -112,6 +112,7 @@ rule feature_table:
             f"{RESULTS}/table8.csv",
             caption="../report/table8.rst",
             category="Tables",
+            labels={"table": "8"},
         ),
         markdown=f"{RESULTS}/table8.md",
     params:
@@ -152,6 +153,7 @@ rule speed_table:
             f"{RESULTS}/table9.csv",
             caption="../report/table9.rst",
             category="Tables",
+            labels={"table": "9"},
         ),
         markdown=f"{RESULTS}/table9.md",
     params:
@@ -180,6 +182,7 @@ rule baseline_responses:
             f"{RESULTS}/figure1.png",
             caption="../report/figure1.rst",
             category="Figures",
+            labels={"figure": "1"},
         ),
     params:
         students=as_json(students({"Baseline": "baseline"})),
@@ -208,6 +211,7 @@ rule responses:
             f"{RESULTS}/figure4.png",
             caption="../report/figure4.rst",
             category="Figures",
+            labels={"figure": "4"},
         ),
         csv=f"{RESULTS}/figure4.csv",
     params:

@@ -510,10 +510,13 @@ def feature_table(
     experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
 ) -> None:
     """Write Table 8: what each feature reaches, and what matching with it costs."""
+    import torch
+
     from pgfl.pose.settings import PoseSettings
     from pgfl.recipe import Recipe
     from pgfl.reporting.feature_table import write_feature_table
 
+    torch.set_num_threads(1)  # counting is little work, and the rule asks for one core
     files = {
         method: [Path(path) for path in paths] for method, paths in _settings(evaluations).items()
     }

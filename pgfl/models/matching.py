@@ -43,7 +43,10 @@ class Matcher(nn.Module):
                 f"feature {feature}: this model was trained without the body-part branch; "
                 "choose a variant that has it"
             )
-        self.feature = feature
+        self.feature, self.after_norm = feature, after_norm
+        if feature == "global":
+            self.network = trained.student
+            return
         neck = dict(trained.necks.items()).get(feature)
         self.norm = neck.norm if neck is not None and after_norm else None
         trained.necks.clear()
@@ -59,6 +62,8 @@ class Matcher(nn.Module):
             images: RGB crops of the training size.
             heatmaps: (N, 8, h', w'), each map summing to one; not needed for `global`.
         """
+        if self.feature == "global":
+            return self.network(images, self.after_norm)
         features, _ = self.network(images, heatmaps)
         feature = features[self.feature]
         return feature if self.norm is None else self.norm(feature)
@@ -84,7 +89,8 @@ def load_trained(model: Path, branches: Path) -> tuple[PGFL, ModelSettings]:
         raise UserError(f"{branches}: not the branches of a training run")
     loss = LossSettings(
         reid_on=tuple(feature for feature in FEATURES if feature in necks),
-        lambda_cl=0,
+        # The foreground branch has no weights; whatever else is there came with the branches.
+        lambda_cl=float(any(not key.startswith(("necks.", "part_branch.")) for key in state)),
         lambda_mcl=float(any(key.startswith("part_branch.") for key in state)),
     )
     network = PGFL(settings, loss, identities=len(classifier))

@@ -69,20 +69,29 @@ def test_the_table_has_the_papers_rows_and_two_measured_ones(trained, manifest, 
     assert "Not the paper's data" in text and "a gallery of 20," in text
 
 
-def test_the_warm_up_does_not_count_and_images_are_used_in_turn(manifest, monkeypatch):
+def test_the_warm_up_does_not_count_and_methods_take_turns(manifest, monkeypatch):
     clock = [0.0]
     seen = []
 
-    def embed(image):
-        # The first two queries are slow, the others take 1, 5 and 3 seconds.
-        clock[0] += (100, 100, 1, 5, 3)[len(seen)]
-        seen.append(image[0, 0].tolist())
-        return torch.ones(1, 4)
+    def taking(method, seconds):
+        durations = iter(seconds)
+
+        def embed(image):
+            clock[0] += next(durations)
+            seen.append((method, image[0, 0].tolist()))
+            return torch.ones(1, 4)
+
+        return embed
 
     monkeypatch.setattr(speed_table.time, "perf_counter", lambda: clock[0])
     images = [manifest.parent / name for name in ("0.png", "1.png")]
-    assert seconds_a_query(embed, torch.ones(6, 4), images, queries=3, warm_up=2) == 3
-    assert seen == [seen[0], seen[1], seen[0], seen[1], seen[0]] and seen[0] != seen[1]
+    # The first two queries are slow.
+    embedders = {"a": taking("a", (100, 100, 1, 5, 3)), "b": taking("b", (70, 70, 7, 2, 9))}
+    found = seconds_a_query(embedders, torch.ones(6, 4), images, queries=3, warm_up=2)
+    assert found == {"a": 3, "b": 7}
+    assert [method for method, _ in seen] == ["a", "b"] * 5
+    pixels = [pixel for method, pixel in seen if method == "a"]
+    assert pixels == [pixels[0], pixels[1]] * 2 + [pixels[0]] and pixels[0] != pixels[1]
 
 
 def test_the_ranking_is_by_cosine_similarity():

@@ -51,8 +51,11 @@ def losses(model: nn.Module, batch: Batch, settings: LossSettings) -> dict[str, 
     features, logits = model(batch.images, batch.heatmaps)
     terms = {}
     for name in settings.reid_on:
-        terms[f"id_{name}"] = identity_loss(logits[name], batch.labels, settings.label_smoothing)
-        terms[f"triplet_{name}"] = batch_hard_triplet_loss(
+        weight = settings.global_weight if name == "global" else 1.0
+        terms[f"id_{name}"] = weight * identity_loss(
+            logits[name], batch.labels, settings.label_smoothing
+        )
+        terms[f"triplet_{name}"] = weight * batch_hard_triplet_loss(
             features[name], batch.labels, settings.triplet_margin
         )
     if settings.lambda_cl > 0:

@@ -31,6 +31,12 @@ def foreground_attention(
         return scores.softmax(dim=1).view(-1, *features.shape[2:])
 
 
+def length_ratio(wanted: Tensor, given: Tensor) -> Tensor:
+    """What brings each row of (N, c) `given` to the length of `wanted`: (N, 1), a constant."""
+    lengths = [feature.detach().norm(dim=1, keepdim=True) for feature in (wanted, given)]
+    return lengths[0] / lengths[1].clamp_min(1e-12)
+
+
 def attend(features: Tensor, attention: Tensor) -> Tensor:
     """Eq. 3: f_F, the attention-weighted sum of the feature map.
 

@@ -26,7 +26,12 @@ class TrainingImages(Dataset):
     """Decoded, resized and augmented images with their labels and maps."""
 
     def __init__(
-        self, folder: Path, table: pd.DataFrame, heatmaps: HeatmapReader | None, recipe: Recipe
+        self,
+        folder: Path,
+        table: pd.DataFrame,
+        heatmaps: HeatmapReader | None,
+        recipe: Recipe,
+        seed: int = 0,
     ):
         """Take the training rows of a manifest.
 
@@ -34,7 +39,8 @@ class TrainingImages(Dataset):
             folder: the manifest's folder.
             table: its rows of split `train`.
             heatmaps: a store with exactly these rows, or None.
-            recipe: input size and augmentation.
+            recipe: input size, augmentation and whose maps an image gets.
+            seed: decides whose, where they are shuffled.
         """
         self.folder = folder
         self.images = list(table["image"])
@@ -43,16 +49,27 @@ class TrainingImages(Dataset):
         self.num_identities = len(pids)
         self.heatmaps = heatmaps
         self.recipe = recipe
+        self.maps_of = np.arange(len(table))
+        if recipe.training.heatmaps == "shuffled":
+            self.maps_of = derangement(len(table), seed)
 
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int, np.ndarray | None]:
         row, seed = draw
         model = self.recipe.model
         image = resized(read_image(self.folder / self.images[row]), model.height, model.width)
-        maps = None if self.heatmaps is None else self.heatmaps[row]
+        maps = None if self.heatmaps is None else self.heatmaps[int(self.maps_of[row])]
         # The seed names the epoch and the place in it, never the worker.
         rng = np.random.default_rng(seed)
         sample = augment(Sample(image, maps), self.recipe.training.augment, rng)
         return sample.image, self.labels[row], sample.heatmaps
+
+
+def derangement(count: int, seed: int) -> np.ndarray:
+    """Another row for each of `count` rows (at least two), every one of them once: (count,)."""
+    circle = np.random.default_rng([seed, count]).permutation(count)
+    others = np.empty(count, dtype=np.int64)
+    others[circle] = np.roll(circle, 1)
+    return others
 
 
 class EpochSampler:

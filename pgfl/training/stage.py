@@ -17,12 +17,13 @@ from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.models.pgfl import PGFL
 from pgfl.models.resnet import without_classifier
 from pgfl.models.student_file import save_student, save_tensors
+from pgfl.models.timm_backbone import TimmBackbone
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash, environment, git_commit
-from pgfl.recipe import Recipe
+from pgfl.recipe import TIMM, Recipe
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
 from pgfl.training.loop import History, Resume, fit
-from pgfl.weights import load_strictly, read_state
+from pgfl.weights import read_state
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,20 @@ def run_training(
             raise UserError("--heatmaps: this recipe's branches need the heatmaps of split train")
         reader = HeatmapReader(inputs.heatmaps)
         reader.require(list(table["image"]))
+    if recipe.model.weights_file and inputs.pretrained is None:
+        raise UserError(
+            "--pretrained: this recipe starts from ImageNet weights; give the file, or set "
+            "model.pretrained: false"
+        )
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision(recipe))
     seed_everything(seed, verbose=False)
-    images = TrainingImages(inputs.manifest.parent, table, reader, recipe)
+    images = TrainingImages(inputs.manifest.parent, table, reader, recipe, seed)
     model = PGFL(recipe.model, recipe.loss, images.num_identities)
     if inputs.pretrained is not None:
-        weights = without_classifier(read_state(inputs.pretrained))
-        load_strictly(model.student.backbone, weights, inputs.pretrained)
+        model.start_from(without_classifier(read_state(inputs.pretrained)), inputs.pretrained)
+    elif recipe.model.pretrained and recipe.model.backbone.startswith(TIMM):
+        name, stride = recipe.model.backbone, recipe.model.last_stride
+        model.start_from(TimmBackbone(name, stride, pretrained=True).state_dict(), Path(name))
     model.to(memory_format=torch.channels_last)
     sampler = EpochSampler(images.labels, recipe, seed)
     loader = make_loader(images, sampler, workers)

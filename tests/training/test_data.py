@@ -1,20 +1,28 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
 from pgfl.pose.store import HeatmapReader
-from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
+from pgfl.training.data import (
+    EpochSampler,
+    TrainingImages,
+    batches,
+    derangement,
+    make_loader,
+)
 
 
-def build(inputs, recipe, maps=True):
+def build(inputs, recipe, maps=True, seed=0):
     table = read_manifest(inputs.manifest, "train")
     reader = HeatmapReader(inputs.heatmaps) if maps else None
     if reader is not None:
         reader.require(list(table["image"]))  # opens the file, as a run does before it forks
-    return TrainingImages(inputs.manifest.parent, table, reader, recipe)
+    return TrainingImages(inputs.manifest.parent, table, reader, recipe, seed)
 
 
 def epochs(images, recipe, workers, seed=0, count=2):
@@ -80,6 +88,31 @@ def test_a_batch_holds_images_labels_and_maps_of_the_same_rows(data, make_recipe
             assert np.array_equal(batch.images[place].numpy(), expected)
             assert np.array_equal(batch.heatmaps[place].numpy(), images.heatmaps[row])
             assert batch.labels[place] == images.labels[row]
+
+
+@given(st.integers(2, 40), st.integers(0, 2**32))
+def test_a_derangement_moves_every_row_to_another(count, seed):
+    others = derangement(count, seed)
+    assert sorted(others) == list(range(count)) and (others != np.arange(count)).all()
+    assert np.array_equal(others, derangement(count, seed))
+
+
+def test_shuffled_maps_are_those_of_another_image_and_always_the_same_one(
+    data, make_recipe, still
+):
+    recipe = make_recipe(heatmaps="shuffled", **still)
+    images, plain = build(data, recipe), build(data, make_recipe(heatmaps="true", **still))
+    owners = []
+    for row in range(16):
+        pixels, label, maps = images[row, (0, 0, 0)]
+        own_pixels, own_label, own_maps = plain[row, (0, 0, 0)]
+        assert np.array_equal(pixels, own_pixels) and label == own_label
+        assert not np.array_equal(maps, own_maps)
+        (owner,) = (other for other in range(16) if np.array_equal(maps, plain.heatmaps[other]))
+        assert np.array_equal(images[row, (0, 7, 3)][2], maps)
+        owners.append(owner)
+    assert sorted(owners) == list(range(16))
+    assert list(build(data, recipe, seed=1).maps_of) != owners
 
 
 def test_identities_are_numbered_in_the_order_of_their_pids(data, make_recipe):

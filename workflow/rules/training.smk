@@ -6,7 +6,7 @@ def train_inputs(wildcards):
     files = {"manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv"}
     if recipe.loss.uses_heatmaps:
         files["heatmaps"] = f"cache/{EXPERIMENT}/heatmaps/{wildcards.train}/train.h5"
-    if recipe.model.pretrained:
+    if recipe.model.weights_file:
         files["pretrained"] = f"{WEIGHTS_FOLDER}/{recipe.model.backbone}.pth"
     return files
 

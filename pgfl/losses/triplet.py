@@ -38,6 +38,8 @@ def batch_hard_triplet_loss(features: Tensor, pids: Tensor, margin: float = 0.3)
 
 def pairwise_distances(features: Tensor) -> Tensor:
     """Euclidean distances (N, N) of the rows of (N, c)."""
+    # What all features share cancels out in differences, and would take their digits with it.
+    features = features - features.detach().mean(dim=0)
     squares = features.square().sum(dim=1)
     squared = squares[:, None] + squares[None, :] - 2 * features @ features.T
     # Rounding can push a tiny square below zero, and the root's slope at zero is infinite.

@@ -73,11 +73,30 @@ def derangement(count: int, seed: int) -> np.ndarray:
 
 
 class EpochSampler:
-    """The batches of one epoch after another, each a function of seed and epoch alone."""
+    """The batches of one epoch after another, each a function of seed and epoch alone.
 
-    def __init__(self, labels: list[int], recipe: Recipe, seed: int):
+    A batch comes in the recipe's `accumulate` parts, and of each part this process's share: whole
+    identities, in order, so that the shares of all processes make the part.
+    """
+
+    def __init__(
+        self, labels: list[int], recipe: Recipe, seed: int, rank: int = 0, processes: int = 1
+    ):
+        """Deal the batches.
+
+        Raises:
+            UserError: the identities of a part cannot be dealt evenly to the processes.
+        """
         self.labels, self.recipe, self.seed = labels, recipe, seed
+        self.rank, self.processes = rank, processes
         self.epoch = 0
+        training = recipe.training
+        if training.identities % (training.accumulate * processes):
+            raise UserError(
+                f"setting training.identities: {training.identities} identities in "
+                f"{training.accumulate} part(s) cannot be dealt evenly to {processes} devices"
+            )
+        self._share = training.identities * training.images // (training.accumulate * processes)
 
     def batches(self) -> list[list[int]]:
         """The rows of each batch of the current epoch."""
@@ -88,8 +107,15 @@ class EpochSampler:
     def __iter__(self) -> Iterator[list[Draw]]:
         place = 0
         for batch in self.batches():
-            yield [(row, (self.seed, self.epoch, place + i)) for i, row in enumerate(batch)]
+            draws = [(row, (self.seed, self.epoch, place + i)) for i, row in enumerate(batch)]
             place += len(batch)
+            for part in range(self.recipe.training.accumulate):
+                start = (part * self.processes + self.rank) * self._share
+                yield draws[start : start + self._share]
+
+    def __len__(self) -> int:
+        """The number of parts in the current epoch."""
+        return len(self.batches()) * self.recipe.training.accumulate
 
 
 def collate(samples: list[tuple[np.ndarray, int, np.ndarray | None]]) -> Batch:

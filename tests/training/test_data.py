@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +136,39 @@ def test_no_two_draws_of_a_run_share_their_numbers(data, make_recipe):
     for sampler.epoch in range(3):
         seeds += [seed for batch in sampler for _, seed in batch]
     assert len(set(seeds)) == len(seeds) and {seed[0] for seed in seeds} == {5}
+
+
+@pytest.mark.parametrize(("accumulate", "processes"), [(2, 1), (1, 3), (2, 3), (3, 2)])
+def test_parts_and_shares_make_the_batches_again(make_recipe, accumulate, processes):
+    labels = [row % 13 for row in range(60)]
+    recipe, whole = (
+        make_recipe(identities=12, images=3, accumulate=parts) for parts in (accumulate, 1)
+    )
+    samplers = [
+        EpochSampler(labels, recipe, 5, rank, processes=processes) for rank in range(processes)
+    ]
+    expected = EpochSampler(labels, whole, 5)
+    for epoch in (0, 1):
+        expected.epoch = epoch
+        for sampler in samplers:
+            sampler.epoch = epoch
+        shares = [list(sampler) for sampler in samplers]
+        # Rank by rank a part, part by part a batch: the same draws in the same order.
+        parts = [list(chain(*part)) for part in zip(*shares, strict=True)]
+        batches = [
+            list(chain(*parts[start : start + accumulate]))
+            for start in range(0, len(parts), accumulate)
+        ]
+        assert batches == list(expected)
+        assert len(samplers[0]) == len(shares[0]) == accumulate * len(expected)
+        for share in shares[0]:
+            owners = [labels[row] for row, _ in share]
+            assert all(owners.count(owner) == 3 for owner in owners)
+
+
+def test_identities_that_cannot_be_dealt_are_an_error(make_recipe):
+    with pytest.raises(UserError, match=r"6 identities in 3 part\(s\) .* evenly to 4 devices"):
+        EpochSampler([0, 1, 2], make_recipe(identities=6, accumulate=3), 0, processes=4)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -31,7 +31,8 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels to the backbone's input."""
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32, copy=True)
+        return pixels.sub_(self.mean).div_(self.std)
 
 
 def build_backbone(settings: ModelSettings) -> ResNet | TimmBackbone:
@@ -114,7 +115,7 @@ class PGFL(nn.Module):
             (f_E). Then identity logits (N, identities) for each feature of `reid_on`.
         """
         feature_map, branch_map = self._feature_maps(images)
-        features = {"global": feature_map.float().mean(dim=(2, 3))}
+        features = {"global": feature_map.mean(dim=(2, 3))}
         if self.part_branch is not None or self.uses_foreground:
             assert heatmaps is not None, "this recipe needs heatmaps"
             features |= self._guided(branch_map, heatmaps, features["global"])
@@ -122,13 +123,13 @@ class PGFL(nn.Module):
         return features, logits
 
     def _feature_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """F for the student and for the branches: the same, unless they have their own layer4."""
+        """F for the student and for the branches, float32: one, unless these have a layer4."""
         if self.branch_layer4 is None:
-            feature_map = self.student.feature_map(images)
+            feature_map = self.student.feature_map(images).float()
             return feature_map, feature_map
         backbone = self.student.backbone
         shared = backbone.before_layer4(self.student.normalize(images))
-        return backbone.layer4(shared), self.branch_layer4(shared)
+        return backbone.layer4(shared).float(), self.branch_layer4(shared).float()
 
     def _guided(self, feature_map: Tensor, heatmaps: Tensor, f_g: Tensor) -> dict[str, Tensor]:
         """The features of the two pose-guided branches."""

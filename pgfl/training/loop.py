@@ -59,15 +59,15 @@ def fit(
     settings = recipe.training
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(
-        trained, settings.learning_rate, weight_decay=settings.weight_decay
+        trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
+    network, optimizer = fabric.setup(model, optimizer)
     history: History = []
     if state := load_checkpoint(resume.path, resume.key):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
         print(f"going on after epoch {len(history)} of {settings.epochs}")
-    network, optimizer = fabric.setup(model, optimizer)
     for epoch in range(len(history), settings.epochs):
         sampler.epoch = epoch
         rate = learning_rate(settings, epoch)

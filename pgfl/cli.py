@@ -347,16 +347,19 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     settings: JsonSettings = "{}",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    workers: Annotated[int, typer.Option(help="Loader processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes a device.")] = 2,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs (or CPU processes) to share.")] = 1,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Write event files to OUT/tensorboard.")
+    ] = False,
 ) -> None:
     """Train one variant; an interrupted run goes on where it was."""
     from pgfl.recipe import Recipe
-    from pgfl.training.stage import Inputs, run_training
+    from pgfl.training.stage import Inputs, Job, run_training
 
     recipe = Recipe.parse(_settings(settings))
-    run_training(
-        Inputs(manifest, heatmaps, pretrained), recipe, seed, out, state, threads, workers
-    )
+    job = Job(out, state, threads, workers, devices, tensorboard)
+    run_training(Inputs(manifest, heatmaps, pretrained), recipe, seed, job)
 
 
 @app.command("evaluate")

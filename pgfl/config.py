@@ -109,7 +109,11 @@ class ResourceSettings(Settings):
     train_threads: int = Field(8, ge=1)
     pose_threads: int = Field(8, ge=1)
     workers: int = Field(4, ge=0)
-    """Loader processes of a training job. Results do not depend on it."""
+    """Loader processes of a training job, for each device. Results do not depend on it."""
+    devices: int = Field(1, ge=1)
+    """GPUs of a training job (without a GPU: processes); they change results by rounding only."""
+    tensorboard: bool = False
+    """Whether training jobs write event files for TensorBoard, to the run's `tensorboard/`."""
 
 
 class Config(Recipe):

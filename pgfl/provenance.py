@@ -12,7 +12,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 RECORDED_PACKAGES = (
     "torch", "numpy", "opencv-python-headless", "h5py", "mmpose", "mmcv-lite", "onedl-mmengine",
-    "lightning-fabric", "pandas", "pillow", "safetensors", "snakemake",
+    "lightning-fabric", "pandas", "pillow", "safetensors", "snakemake", "timm",
 )  # fmt: skip
 
 

@@ -11,15 +11,21 @@ Feature = Literal["global", "part", "fused", "foreground", "enhanced"]
 
 NUM_PARTS = 8
 
+RESNETS = ("resnet18", "resnet50")
+TIMM = "timm:"
+
 
 class ModelSettings(Settings):
     """The network."""
 
-    backbone: Literal["resnet18", "resnet50"] = "resnet50"
+    backbone: str = Field("resnet50", pattern=rf"^({'|'.join(RESNETS)}|{TIMM}\S+)$")
+    """`resnet18`, `resnet50`, or `timm:NAME` for a network of the optional package timm."""
     pretrained: bool = True
-    """Start from torchvision's ImageNet weights (a file or a download, checked)."""
+    """Start from ImageNet weights: torchvision's (a file or download, checked), or timm's own."""
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage; 1 gives the paper's 24x8 map at 384x128."""
+    second_layer4: Literal["shared", "separate"] = "shared"
+    """`separate`: the pose branches get a last stage of their own; the student keeps the other."""
     height: int = Field(384, ge=32, multiple_of=16)
     """Input height in pixels."""
     width: int = Field(128, ge=16, multiple_of=16)
@@ -30,6 +36,19 @@ class ModelSettings(Settings):
     """Eq. 2: `cosine` as the text says, `dot` as the formula says, `uniform` as a control."""
     attention_temperature: float = Field(0.1, gt=0)
     """Divides the similarity before the softmax of Eq. 2 (cosine only)."""
+    foreground_scale: Literal["as_is", "matched"] = "as_is"
+    """`matched`: in f_E = f_F + f_G, f_F is first brought to the length of f_G."""
+
+    @model_validator(mode="after")
+    def _only_a_resnet_has_a_layer4(self) -> "ModelSettings":
+        if self.second_layer4 == "separate" and self.backbone not in RESNETS:
+            raise ValueError(f"second_layer4: separate needs a backbone of {', '.join(RESNETS)}")
+        return self
+
+    @property
+    def weights_file(self) -> bool:
+        """Whether training starts from a file of ImageNet weights; timm brings its own."""
+        return self.pretrained and self.backbone in RESNETS
 
     @model_validator(mode="after")
     def _dot_needs_mean(self) -> "ModelSettings":
@@ -46,6 +65,8 @@ class LossSettings(Settings):
 
     reid_on: tuple[Feature, ...] = ("global", "enhanced", "fused")
     """The features that get an identity loss and a triplet loss of their own."""
+    global_weight: float = Field(1.0, gt=0)
+    """Weight of f_G's two; 3 gives a baseline as much loss as three features have."""
     lambda_cl: float = Field(0.25, ge=0)
     """Weight of the consistency loss (Eq. 4); 0 turns it off."""
     lambda_mcl: float = Field(0.25, ge=0)
@@ -110,6 +131,8 @@ class TrainingSettings(Settings):
     """Identities in a batch (P)."""
     images: int = Field(16, ge=2)
     """Images of each identity in a batch (K)."""
+    accumulate: int = Field(1, ge=1)
+    """Parts that a batch is computed in, whole identities each, to save memory."""
     learning_rate: float = Field(3.5e-4, gt=0)
     weight_decay: float = Field(5e-4, ge=0)
     milestones: tuple[int, ...] = (30, 70)
@@ -119,7 +142,19 @@ class TrainingSettings(Settings):
     """Epochs of linear warm-up."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the processor or GPU computes it natively, else fp32."""
+    heatmaps: Literal["estimated", "shuffled", "true"] = "estimated"
+    """Controls for studies: `shuffled` gives each image another image's maps, `true` stands for
+    maps drawn from known joints."""
     augment: AugmentSettings = AugmentSettings()
+
+    @model_validator(mode="after")
+    def _parts_can_be_mined(self) -> "TrainingSettings":
+        if self.identities % self.accumulate or self.identities < 2 * self.accumulate:
+            raise ValueError(
+                f"accumulate: {self.accumulate} must divide identities: {self.identities} and "
+                "leave at least 2 in each part"
+            )
+        return self
 
 
 class Recipe(Settings):

@@ -162,6 +162,13 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ({"loss": {"reid_on": ["part"]}}, "must hold 'global'"),
         ({"loss": {"reid_on": ["global", "global"]}}, "names a feature twice"),
         ({"model": {"attention": "dot"}}, "attention: dot needs part_pooling: mean"),
+        ({"model": {"backbone": "vgg"}}, "setting model.backbone: .*resnet50.*got 'vgg'"),
+        (
+            {"model": {"backbone": "timm:vgg", "second_layer4": "separate"}},
+            "second_layer4: separate needs a backbone of resnet18, resnet50",
+        ),
+        ({"training": {"accumulate": 3}}, "accumulate: 3 must divide identities: 16"),
+        ({"training": {"accumulate": 16}}, "leave at least 2 in each part"),
         ({"archives": {"files": {"marke1501": "x"}}}, "archives.files.marke1501"),
         ({"archives": {"files": {"partial_duke": "x"}}}, "archives.files.partial_duke"),
         ({"partial_duke": {"seed": -1}}, "setting partial_duke.seed: "),

@@ -1,6 +1,6 @@
 """Multi-part contrastive loss (Eq. 5): channel group k of f_G learns body part k."""
 
-from collections.abc import Sequence
+import functools
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ POSITIVES: tuple[frozenset[int], ...] = tuple(
 def multi_part_contrastive_loss(
     global_feature: Tensor,
     part_feature: Tensor,
-    positives: Sequence[frozenset[int]] = POSITIVES,
+    positives: tuple[frozenset[int], ...] = POSITIVES,
     temperature: float = 0.1,
     normalized: bool = True,
 ) -> Tensor:
@@ -53,8 +53,15 @@ def multi_part_contrastive_loss(
             student = functional.normalize(student, dim=2)
             teacher = functional.normalize(teacher, dim=2)
         scores = torch.einsum("nic,njc->nij", teacher, student) / temperature
-        positive = torch.tensor(
-            [[j in group for j in range(count)] for group in positives], device=scores.device
-        )
-        hits = scores.masked_fill(~positive, -torch.inf).logsumexp(dim=2)
+        negative = _negatives(positives, scores.device)
+        hits = scores.masked_fill(negative, -torch.inf).logsumexp(dim=2)
         return (scores.logsumexp(dim=2) - hits).sum(dim=1).mean()
+
+
+# Made once: a constant sent in every step has a GPU wait for it.
+@functools.cache
+@torch.inference_mode(False)
+def _negatives(positives: tuple[frozenset[int], ...], device: torch.device) -> Tensor:
+    """Bool (K, K): True at (i, j) where j is not in P(i)."""
+    parts = range(len(positives))
+    return torch.tensor([[j not in group for j in parts] for group in positives], device=device)

@@ -19,22 +19,27 @@ def batch_hard_triplet_loss(features: Tensor, pids: Tensor, margin: float = 0.3)
         A float32 scalar.
 
     Raises:
-        ValueError: an anchor has no positive or no negative.
+        ValueError: an anchor has no positive or no negative. On a GPU, where looking would have
+            every step wait, the loss is NaN instead.
     """
     with torch.autocast(features.device.type, enabled=False):
         distances = pairwise_distances(features.float())
         same = pids[:, None] == pids[None, :]
         itself = torch.eye(len(pids), dtype=torch.bool, device=pids.device)
         positive, negative = same & ~itself, ~same
-        if not (positive.any(dim=1).all() and negative.any(dim=1).all()):
+        usable = (positive.any(dim=1) & negative.any(dim=1)).all()
+        if not usable.is_cuda and not usable:
             raise ValueError("batch-hard mining needs two images of each of two identities")
         hardest_positive = distances.masked_fill(~positive, -torch.inf).amax(dim=1)
         hardest_negative = distances.masked_fill(~negative, torch.inf).amin(dim=1)
-        return (hardest_positive - hardest_negative + margin).clamp_min(0).mean()
+        hinge = (hardest_positive - hardest_negative + margin).clamp_min(0)
+        return torch.where(usable, hinge.mean(), torch.nan)
 
 
 def pairwise_distances(features: Tensor) -> Tensor:
     """Euclidean distances (N, N) of the rows of (N, c)."""
+    # What all features share cancels out in differences, and would take their digits with it.
+    features = features - features.detach().mean(dim=0)
     squares = features.square().sum(dim=1)
     squared = squares[:, None] + squares[None, :] - 2 * features @ features.T
     # Rounding can push a tiny square below zero, and the root's slope at zero is infinite.

@@ -23,12 +23,20 @@ def foreground_attention(
     with torch.autocast(features.device.type, enabled=False):
         flat, query = features.float().flatten(2), query.float()
         if similarity == "cosine":
-            flat = functional.normalize(flat, dim=1)
             query = functional.normalize(query, dim=1) / temperature
         elif similarity == "uniform":
             query = torch.zeros_like(query)
         scores = torch.einsum("nc,ncp->np", query, flat)
+        if similarity == "cosine":
+            # Scores are divided, not the far larger map.
+            scores = scores / flat.norm(dim=1).clamp_min(1e-12)
         return scores.softmax(dim=1).view(-1, *features.shape[2:])
+
+
+def length_ratio(wanted: Tensor, given: Tensor) -> Tensor:
+    """What brings each row of (N, c) `given` to the length of `wanted`: (N, 1), a constant."""
+    lengths = [feature.detach().norm(dim=1, keepdim=True) for feature in (wanted, given)]
+    return lengths[0] / lengths[1].clamp_min(1e-12)
 
 
 def attend(features: Tensor, attention: Tensor) -> Tensor:

@@ -1,25 +1,45 @@
 """The network: a student that is kept, and pose-guided branches that only train it."""
 
+import copy
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.models.bnneck import BNNeck
-from pgfl.models.foreground_branch import attend, foreground_attention
+from pgfl.models.foreground_branch import attend, foreground_attention, length_ratio
 from pgfl.models.part_branch import PartBranch
 from pgfl.models.part_pooling import pool_parts, resize_heatmaps
-from pgfl.models.resnet import build_resnet
-from pgfl.recipe import NUM_PARTS, LossSettings, ModelSettings
+from pgfl.models.resnet import ResNet, build_resnet
+from pgfl.models.timm_backbone import TimmBackbone
+from pgfl.recipe import NUM_PARTS, RESNETS, LossSettings, ModelSettings
+from pgfl.weights import load_strictly
 
 
-def normalize(images: Tensor) -> Tensor:
+class Normalize(nn.Module):
     """uint8 (N, H, W, 3) RGB to float (N, 3, H, W) with ImageNet's mean and deviation.
 
     The result is channels-last in memory, which is what the convolutions run fastest on.
     """
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
-    return (images.permute(0, 3, 1, 2).float() - mean) / std
+
+    def __init__(self):
+        super().__init__()
+        # Kept beside the images: a constant made in every step has a GPU wait for it.
+        for name, values in {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}.items():
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pixels to the backbone's input."""
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32, copy=True)
+        return pixels.sub_(self.mean).div_(self.std)
+
+
+def build_backbone(settings: ModelSettings) -> ResNet | TimmBackbone:
+    """A backbone with random weights: a module with `channels`, from (N, 3, H, W) to its map."""
+    if settings.backbone in RESNETS:
+        return build_resnet(settings.backbone, settings.last_stride)
+    return TimmBackbone(settings.backbone, settings.last_stride)
 
 
 class Student(nn.Module):
@@ -27,14 +47,15 @@ class Student(nn.Module):
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
-        self.backbone = build_resnet(settings.backbone, settings.last_stride)
+        self.normalize = Normalize()
+        self.backbone = build_backbone(settings)
         self.channels = self.backbone.channels
         self.norm = nn.BatchNorm1d(self.channels)
         self.norm.bias.requires_grad_(False)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """F: uint8 (N, H, W, 3) to (N, c, h, w)."""
-        return self.backbone(normalize(images))
+        return self.backbone(self.normalize(images))
 
     def forward(self, images: Tensor, after_norm: bool = True) -> Tensor:
         """f_G, the matching feature: uint8 (N, H, W, 3) to float32 (N, c).
@@ -62,6 +83,22 @@ class PGFL(nn.Module):
             {feature: BNNeck(channels, identities) for feature in loss.reid_on}
         )
         self.necks["global"].norm = self.student.norm
+        separate = model.second_layer4 == "separate" and loss.uses_heatmaps
+        self.branch_layer4 = copy.deepcopy(self.student.backbone.layer4) if separate else None
+
+    def start_from(self, weights: dict[str, Tensor], path: Path) -> None:
+        """Take a backbone's weights, for the branches' own last stage too.
+
+        Args:
+            weights: a state dict without a classifier.
+            path: named in messages.
+
+        Raises:
+            UserError: they do not fit.
+        """
+        load_strictly(self.student.backbone, weights, path)
+        if self.branch_layer4 is not None:
+            self.branch_layer4.load_state_dict(self.student.backbone.layer4.state_dict())
 
     def forward(
         self, images: Tensor, heatmaps: Tensor | None
@@ -77,13 +114,22 @@ class PGFL(nn.Module):
             them, `part` (f_P), `fused` (f_V, Eq. 6), `foreground` (f_F, Eq. 3) and `enhanced`
             (f_E). Then identity logits (N, identities) for each feature of `reid_on`.
         """
-        feature_map = self.student.feature_map(images)
-        features = {"global": feature_map.float().mean(dim=(2, 3))}
+        feature_map, branch_map = self._feature_maps(images)
+        features = {"global": feature_map.mean(dim=(2, 3))}
         if self.part_branch is not None or self.uses_foreground:
             assert heatmaps is not None, "this recipe needs heatmaps"
-            features |= self._guided(feature_map, heatmaps, features["global"])
+            features |= self._guided(branch_map, heatmaps, features["global"])
         logits = {name: neck(features[name]) for name, neck in self.necks.items()}
         return features, logits
+
+    def _feature_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """F for the student and for the branches, float32: one, unless these have a layer4."""
+        if self.branch_layer4 is None:
+            feature_map = self.student.feature_map(images).float()
+            return feature_map, feature_map
+        backbone = self.student.backbone
+        shared = backbone.before_layer4(self.student.normalize(images))
+        return backbone.layer4(shared).float(), self.branch_layer4(shared).float()
 
     def _guided(self, feature_map: Tensor, heatmaps: Tensor, f_g: Tensor) -> dict[str, Tensor]:
         """The features of the two pose-guided branches."""
@@ -100,6 +146,8 @@ class PGFL(nn.Module):
                 self.settings.attention,
                 self.settings.attention_temperature,
             )
-            features["foreground"] = attend(feature_map, attention)
-            features["enhanced"] = features["foreground"] + f_g
+            features["foreground"] = f_f = attend(feature_map, attention)
+            if self.settings.foreground_scale == "matched":
+                f_f = f_f * length_ratio(f_g, f_f)
+            features["enhanced"] = f_f + f_g
         return features

@@ -94,8 +94,12 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, channels, H / 16, W / 16) with last stride 1."""
+        return self.layer4(self.before_layer4(x))
+
+    def before_layer4(self, x: Tensor) -> Tensor:
+        """What the last stage is fed with: (N, 3, H, W) to (N, channels / 2, H / 16, W / 16)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.layer3(self.layer2(self.layer1(x)))
 
 
 def build_resnet(name: str, last_stride: int = 1) -> ResNet:

@@ -27,7 +27,6 @@ from pgfl.pose.blocks import Block
 from pgfl.pose.keypoints import GROUPS
 
 FORMAT_VERSION = 1
-CHUNK_IMAGES = 4
 MEBI = 2**20
 
 
@@ -78,7 +77,6 @@ class HeatmapWriter:
             attributes: estimator, checkpoint sha256, input size, softmax scale.
         """
         count, parts = len(images), len(GROUPS)
-        chunk = min(CHUNK_IMAGES, count)
         # Made in memory and written at the end: HDF5 ends the process when the disk runs full.
         self._path = path
         self._file = h5py.File(path, "w", driver="core", backing_store=False, block_size=MEBI)
@@ -90,7 +88,7 @@ class HeatmapWriter:
             "heatmaps",
             (count, parts, *size),
             "uint8",
-            chunks=(chunk, parts, *size),
+            chunks=(1, parts, *size),  # training reads single images, in any order
             compression="gzip",
             shuffle=False,
         )
@@ -126,6 +124,9 @@ class HeatmapReader:
     def __init__(self, path: Path):
         self.path = path
         self._file: h5py.File | None = None
+        # Looked up once: that takes longer than reading an image's maps.
+        self._heatmaps: h5py.Dataset | None = None
+        self._affine: np.ndarray | None = None
 
     def _open(self) -> h5py.File:
         if self._file is None:
@@ -135,10 +136,12 @@ class HeatmapReader:
                 raise UserError(f"{self.path}: not a heatmap file, or damaged ({error})") from None
             if self._file.attrs.get("format_version") != FORMAT_VERSION:
                 raise UserError(f"{self.path}: not a heatmap file of version {FORMAT_VERSION}")
+            self._heatmaps = self._file["heatmaps"]
+            self._affine = self._file["affine"][:] if "affine" in self._file else None
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None}
+        return {"path": self.path, "_file": None, "_heatmaps": None, "_affine": None}
 
     def images(self) -> list[str]:
         """The image names, in the order of the rows."""
@@ -157,11 +160,11 @@ class HeatmapReader:
 
     def read(self, rows: int | slice) -> np.ndarray:
         """The maps of one image (8, h, w) or of several (n, 8, h, w), float32."""
-        file = self._open()
-        stored = file["heatmaps"][rows]
-        if "affine" not in file:
+        self._open()
+        stored = self._heatmaps[rows]
+        if self._affine is None:
             return stored.astype(np.float32)
-        return decode(stored, file["affine"][rows])
+        return decode(stored, self._affine[rows])
 
     def confidence(self) -> np.ndarray:
         """HRNet's peak responses: float32 (N, 17)."""
@@ -176,7 +179,7 @@ class HeatmapReader:
         """Close the file; the next read opens it again."""
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file = self._heatmaps = self._affine = None
 
     def require(self, images: Sequence[str]) -> None:
         """Raise UserError unless the rows are exactly these images, in this order.

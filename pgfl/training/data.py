@@ -26,7 +26,12 @@ class TrainingImages(Dataset):
     """Decoded, resized and augmented images with their labels and maps."""
 
     def __init__(
-        self, folder: Path, table: pd.DataFrame, heatmaps: HeatmapReader | None, recipe: Recipe
+        self,
+        folder: Path,
+        table: pd.DataFrame,
+        heatmaps: HeatmapReader | None,
+        recipe: Recipe,
+        seed: int = 0,
     ):
         """Take the training rows of a manifest.
 
@@ -34,7 +39,8 @@ class TrainingImages(Dataset):
             folder: the manifest's folder.
             table: its rows of split `train`.
             heatmaps: a store with exactly these rows, or None.
-            recipe: input size and augmentation.
+            recipe: input size, augmentation and whose maps an image gets.
+            seed: decides whose, where they are shuffled.
         """
         self.folder = folder
         self.images = list(table["image"])
@@ -43,24 +49,54 @@ class TrainingImages(Dataset):
         self.num_identities = len(pids)
         self.heatmaps = heatmaps
         self.recipe = recipe
+        self.maps_of = np.arange(len(table))
+        if recipe.training.heatmaps == "shuffled":
+            self.maps_of = derangement(len(table), seed)
 
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int, np.ndarray | None]:
         row, seed = draw
         model = self.recipe.model
         image = resized(read_image(self.folder / self.images[row]), model.height, model.width)
-        maps = None if self.heatmaps is None else self.heatmaps[row]
+        maps = None if self.heatmaps is None else self.heatmaps[int(self.maps_of[row])]
         # The seed names the epoch and the place in it, never the worker.
         rng = np.random.default_rng(seed)
         sample = augment(Sample(image, maps), self.recipe.training.augment, rng)
         return sample.image, self.labels[row], sample.heatmaps
 
 
-class EpochSampler:
-    """The batches of one epoch after another, each a function of seed and epoch alone."""
+def derangement(count: int, seed: int) -> np.ndarray:
+    """Another row for each of `count` rows (at least two), every one of them once: (count,)."""
+    circle = np.random.default_rng([seed, count]).permutation(count)
+    others = np.empty(count, dtype=np.int64)
+    others[circle] = np.roll(circle, 1)
+    return others
 
-    def __init__(self, labels: list[int], recipe: Recipe, seed: int):
+
+class EpochSampler:
+    """The batches of one epoch after another, each a function of seed and epoch alone.
+
+    A batch comes in the recipe's `accumulate` parts, and of each part this process's share: whole
+    identities, in order, so that the shares of all processes make the part.
+    """
+
+    def __init__(
+        self, labels: list[int], recipe: Recipe, seed: int, rank: int = 0, processes: int = 1
+    ):
+        """Deal the batches.
+
+        Raises:
+            UserError: the identities of a part cannot be dealt evenly to the processes.
+        """
         self.labels, self.recipe, self.seed = labels, recipe, seed
+        self.rank, self.processes = rank, processes
         self.epoch = 0
+        training = recipe.training
+        if training.identities % (training.accumulate * processes):
+            raise UserError(
+                f"setting training.identities: {training.identities} identities in "
+                f"{training.accumulate} part(s) cannot be dealt evenly to {processes} devices"
+            )
+        self._share = training.identities * training.images // (training.accumulate * processes)
 
     def batches(self) -> list[list[int]]:
         """The rows of each batch of the current epoch."""
@@ -71,8 +107,15 @@ class EpochSampler:
     def __iter__(self) -> Iterator[list[Draw]]:
         place = 0
         for batch in self.batches():
-            yield [(row, (self.seed, self.epoch, place + i)) for i, row in enumerate(batch)]
+            draws = [(row, (self.seed, self.epoch, place + i)) for i, row in enumerate(batch)]
             place += len(batch)
+            for part in range(self.recipe.training.accumulate):
+                start = (part * self.processes + self.rank) * self._share
+                yield draws[start : start + self._share]
+
+    def __len__(self) -> int:
+        """The number of parts in the current epoch."""
+        return len(self.batches()) * self.recipe.training.accumulate
 
 
 def collate(samples: list[tuple[np.ndarray, int, np.ndarray | None]]) -> Batch:

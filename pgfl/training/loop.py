@@ -1,20 +1,21 @@
 """The training loop, visible at once."""
 
-import math
-import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from torch.utils.data import DataLoader
 
-from pgfl.errors import UserError
 from pgfl.models.pgfl import PGFL
 from pgfl.recipe import Recipe, TrainingSettings
 from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
 from pgfl.training.data import EpochSampler, batches
+from pgfl.training.live import Live
+from pgfl.training.meter import Meter, check_weights
+from pgfl.training.parallel import average_gradients, gather
 from pgfl.training.task import losses
 
 History = list[dict[str, float]]
@@ -36,73 +37,75 @@ def fit(
     recipe: Recipe,
     fabric: Fabric,
     resume: Resume,
+    live: Live,
 ) -> History:
     """Train a model in place, going on from a checkpoint of the same run if there is one.
 
     Args:
         model: freshly initialised.
-        loader: yields `Batch`es of the sampler's current epoch.
+        loader: yields the parts of the sampler's batches of the current epoch.
         sampler: told which epoch it is.
         recipe: losses, optimiser and schedule.
-        fabric: device and precision.
+        fabric: device, precision, and the other processes of this run.
         resume: where to keep the state between epochs.
+        live: told how it goes.
 
     Returns:
         The history of all epochs, those before an interruption among them.
 
     Raises:
-        UserError: a loss is not finite; the last good checkpoint stays.
+        UserError: a loss or a weight is not finite; the last good checkpoint stays.
     """
     settings = recipe.training
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(
-        trained, settings.learning_rate, weight_decay=settings.weight_decay
+        trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
+    network, optimizer = fabric.setup(model, optimizer)
     history: History = []
     if state := load_checkpoint(resume.path, resume.key):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
         print(f"going on after epoch {len(history)} of {settings.epochs}")
-    network, optimizer = fabric.setup(model, optimizer)
     for epoch in range(len(history), settings.epochs):
         sampler.epoch = epoch
         rate = learning_rate(settings, epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
         network.train()
-        sums: dict[str, float] = defaultdict(float)
-        start, steps, images = time.monotonic(), 0, 0
-        for batch in batches(loader):
-            batch = batch.mapped(fabric.to_device)
-            terms = losses(network, batch, recipe.loss)
-            check_finite(terms, epoch, steps)
+        steps = len(loader) // settings.accumulate
+        meter = Meter()
+        live.begin()
+        for parts in zip(*[batches(loader)] * settings.accumulate, strict=True):
             optimizer.zero_grad(set_to_none=True)
-            total = torch.stack(list(terms.values())).sum()
-            fabric.backward(total)
+            whole: dict[str, torch.Tensor] = defaultdict(float)
+            for part in parts:
+                part = part.mapped(fabric.to_device)
+                terms = losses(network, part, recipe.loss, partial(gather, fabric))
+                terms = {name: term / settings.accumulate for name, term in terms.items()}
+                total = torch.stack(list(terms.values())).sum()
+                fabric.backward(total)
+                for name, value in ({"loss": total} | terms).items():
+                    whole[name] += value.detach()
+            average_gradients(fabric, trained)
             optimizer.step()
-            for name, value in ({"loss": total} | terms).items():
-                sums[name] += value.item()
-            steps += 1
-            images += len(batch.labels)
-        means = {name: value / steps for name, value in sums.items()}
-        history.append({"epoch": epoch + 1, "learning_rate": rate, **means})
-        save_checkpoint(
-            resume.path,
-            {
-                "key": resume.key,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "history": history,
-            },
-        )
-        speed = images / (time.monotonic() - start)
-        left = (settings.epochs - epoch - 1) * (time.monotonic() - start)
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
-        print(
-            f"epoch {epoch + 1}/{settings.epochs}  {shown}  {speed:.0f} img/s  {left:.0f} s left",
-            flush=True,
-        )
+            meter.add(whole)
+            live.step(epoch, meter, steps)
+        row = meter.means(epoch)
+        check_weights(model.state_dict(), epoch)
+        history.append({"epoch": epoch + 1, "learning_rate": rate, **row})
+        if fabric.is_global_zero:
+            save_checkpoint(
+                resume.path,
+                {
+                    "key": resume.key,
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "history": history,
+                },
+            )
+        live.epoch(epoch, meter, row, rate)
     return history
 
 
@@ -111,15 +114,3 @@ def learning_rate(settings: TrainingSettings, epoch: int) -> float:
     passed = sum(epoch >= milestone for milestone in settings.milestones)
     warm = min(1.0, (epoch + 1) / (settings.warmup + 1))
     return settings.learning_rate * warm * settings.decay**passed
-
-
-def check_finite(terms: dict[str, torch.Tensor], epoch: int, step: int) -> None:
-    """Raise UserError naming the step and the terms that are not finite."""
-    values = {name: value.item() for name, value in terms.items()}
-    broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        raise UserError(
-            f"epoch {epoch + 1}, step {step + 1}: {', '.join(broken)}; training stops, the "
-            "checkpoint of the last whole epoch is kept. Lower training.learning_rate, or set "
-            "training.precision: fp32"
-        )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.models.pgfl import PGFL
 from pgfl.models.resnet import without_classifier
 from pgfl.models.student_file import save_student, save_tensors
+from pgfl.models.timm_backbone import TimmBackbone
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash, environment, git_commit
-from pgfl.recipe import Recipe
+from pgfl.recipe import TIMM, Recipe
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+from pgfl.training.live import Live
 from pgfl.training.loop import History, Resume, fit
-from pgfl.weights import load_strictly, read_state
+from pgfl.training.parallel import launch, make_fabric, synchronise_norms
+from pgfl.weights import read_state
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,25 @@ class Inputs:
     """ImageNet weights of the backbone; None starts from random weights."""
 
 
-def run_training(
-    inputs: Inputs, recipe: Recipe, seed: int, out: Path, state: Path, threads: int, workers: int
-) -> None:
+@dataclass(frozen=True)
+class Job:
+    """How a run is computed."""
+
+    out: Path
+    """The run's folder."""
+    state: Path
+    """The folder of the resume state; not a declared output, so it survives a failure."""
+    threads: int
+    """Of the CPU, for all devices together; part of what makes a run repeatable bit by bit."""
+    workers: int
+    """Loader processes for each device; no influence on the result."""
+    devices: int = 1
+    """Processes that share every batch; they change the result by rounding only."""
+    tensorboard: bool = False
+    """Whether to write TensorBoard's event files beside the outputs."""
+
+
+def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     """Train one variant with one seed.
 
     Writes `model.safetensors` (the student), `branches.safetensors` (what only training and
@@ -49,21 +69,13 @@ def run_training(
         inputs: what to train on.
         recipe: all settings of the variant.
         seed: of weights, batches and augmentation.
-        out: the run's folder.
-        state: the folder of the resume state; not a declared output, so it survives a failure.
-        threads: of the CPU; part of what makes a run repeatable bit by bit.
-        workers: loader processes; no influence on the result.
+        job: where and how.
 
     Raises:
         UserError: an input cannot be used, or a loss is not finite.
     """
-    began = time.time()
     if recipe.loss.expects_collapse:
         print("warning: loss.consistency: literal is expected to collapse (docs/paper-notes.md)")
-    torch.set_num_threads(threads)
-    # Without this workspace CUDA's matrix products are refused as not repeatable.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
     table = read_manifest(inputs.manifest, "train")
     reader = None
     if recipe.loss.uses_heatmaps:
@@ -71,29 +83,58 @@ def run_training(
             raise UserError("--heatmaps: this recipe's branches need the heatmaps of split train")
         reader = HeatmapReader(inputs.heatmaps)
         reader.require(list(table["image"]))
-    fabric = Fabric(accelerator="auto", devices=1, precision=_precision(recipe))
+    if recipe.model.weights_file and inputs.pretrained is None:
+        raise UserError(
+            "--pretrained: this recipe starts from ImageNet weights; give the file, or set "
+            "model.pretrained: false"
+        )
+    images = TrainingImages(inputs.manifest.parent, table, reader, recipe, seed)
+    # Raises where the batches cannot be dealt, before there are processes to report it.
+    EpochSampler(images.labels, recipe, seed, processes=job.devices)
+    fabric = make_fabric(job.devices, _precision(recipe))
+    launch(fabric, _train, images, inputs, recipe, seed, job)
+
+
+def _train(
+    fabric: Fabric, images: TrainingImages, inputs: Inputs, recipe: Recipe, seed: int, job: Job
+) -> None:
+    """One process of a run."""
+    began = time.time()
+    if not fabric.is_global_zero:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the process's whole life)
+    torch.set_num_threads(max(1, job.threads // job.devices))
+    # Without this workspace CUDA's matrix products are refused as not repeatable.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
     seed_everything(seed, verbose=False)
-    images = TrainingImages(inputs.manifest.parent, table, reader, recipe)
-    model = PGFL(recipe.model, recipe.loss, images.num_identities)
-    if inputs.pretrained is not None:
-        weights = without_classifier(read_state(inputs.pretrained))
-        load_strictly(model.student.backbone, weights, inputs.pretrained)
-    model.to(memory_format=torch.channels_last)
-    sampler = EpochSampler(images.labels, recipe, seed)
-    loader = make_loader(images, sampler, workers)
-    identity = _identity(inputs, recipe, seed)
-    resume = Resume(state / "checkpoint.pt", text_hash(json.dumps(identity, sort_keys=True)))
-    history = fit(model, loader, sampler, recipe, fabric, resume)
-    save_tensors(_branches(model), out / "branches.safetensors")
-    _write_history(history, out / "history.csv")
-    save_student(model.student, recipe.model, out / "model.safetensors")
+    sampler = EpochSampler(images.labels, recipe, seed, fabric.global_rank, fabric.world_size)
+    model = _build(inputs, recipe, images.num_identities)
+    if fabric.world_size > 1:
+        synchronise_norms(model, fabric.device)
+    loader = make_loader(images, sampler, job.workers)
+    identity = _identity(inputs, recipe, seed, job.devices)
+    resume = Resume(job.state / "checkpoint.pt", text_hash(json.dumps(identity, sort_keys=True)))
+    status = job.state / "status.json"
+    live = Live(
+        epochs=recipe.training.epochs,
+        images=recipe.training.identities * recipe.training.images,
+        status=status if fabric.is_global_zero else None,
+        device=_device_name(fabric.device),
+        tensorboard=job.out / "tensorboard" if job.tensorboard else None,
+    )
+    history = fit(model, loader, sampler, recipe, fabric, resume, live)
+    if not fabric.is_global_zero:
+        return
+    save_tensors(_branches(model), job.out / "branches.safetensors")
+    _write_history(history, job.out / "history.csv")
+    save_student(model.student, recipe.model, job.out / "model.safetensors")
     write_json(
-        out / "provenance.json",
+        job.out / "provenance.json",
         {
             **identity,
             "git_commit": git_commit(),
             "device": _device_name(fabric.device),
-            "threads": threads,
+            "threads": job.threads,
             "identities": images.num_identities,
             "images": len(images.images),
             "seconds": round(time.time() - began, 1),
@@ -101,15 +142,28 @@ def run_training(
         },
     )
     resume.path.unlink(missing_ok=True)
+    status.unlink(missing_ok=True)
 
 
-def _identity(inputs: Inputs, recipe: Recipe, seed: int) -> dict[str, object]:
+def _build(inputs: Inputs, recipe: Recipe, identities: int) -> PGFL:
+    """The network as training starts from it."""
+    model = PGFL(recipe.model, recipe.loss, identities)
+    if inputs.pretrained is not None:
+        model.start_from(without_classifier(read_state(inputs.pretrained)), inputs.pretrained)
+    elif recipe.model.pretrained and recipe.model.backbone.startswith(TIMM):
+        name, stride = recipe.model.backbone, recipe.model.last_stride
+        model.start_from(TimmBackbone(name, stride, pretrained=True).state_dict(), Path(name))
+    return model.to(memory_format=torch.channels_last)
+
+
+def _identity(inputs: Inputs, recipe: Recipe, seed: int, devices: int) -> dict[str, object]:
     """Everything that the result is a function of, on one kind of machine."""
     files = {"manifest": inputs.manifest, "pretrained": inputs.pretrained}
     if recipe.loss.uses_heatmaps:
         files["heatmaps"] = inputs.heatmaps
     return {
         "seed": seed,
+        "devices": devices,
         "settings": recipe.model_dump(mode="json"),
         "code": code_hash("pgfl.training.stage"),
         "data": {name: file_hash(path) for name, path in files.items() if path is not None},

@@ -36,13 +36,19 @@ class Batch:
         return self.mapped(Tensor.pin_memory)
 
 
-def losses(model: nn.Module, batch: Batch, settings: LossSettings) -> dict[str, Tensor]:
+def losses(
+    model: nn.Module,
+    batch: Batch,
+    settings: LossSettings,
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+) -> dict[str, Tensor]:
     """Every term of Eq. 10 under its own name, already weighted: their sum is the loss.
 
     Args:
         model: a `PGFL`, or a wrapper of one for several processes.
-        batch: one batch of the PK sampler.
+        batch: one batch of the PK sampler, or a process's share of it.
         settings: which terms, and their weights.
+        gather: turns the rows (n, ...) of this process into those of all.
 
     Returns:
         `id_{feature}` and `triplet_{feature}` for each feature of `reid_on`, then `cl` (Eq. 4)
@@ -50,11 +56,17 @@ def losses(model: nn.Module, batch: Batch, settings: LossSettings) -> dict[str, 
         (Table 7) `part_cl`, the loss of Eq. 4 with f_P as teacher, takes the place of `mcl`.
     """
     features, logits = model(batch.images, batch.heatmaps)
+    features = {name: gather(rows) for name, rows in features.items()}
+    logits = {name: gather(rows) for name, rows in logits.items()}
+    labels = gather(batch.labels)
     terms = {}
     for name in settings.reid_on:
-        terms[f"id_{name}"] = identity_loss(logits[name], batch.labels, settings.label_smoothing)
-        terms[f"triplet_{name}"] = batch_hard_triplet_loss(
-            features[name], batch.labels, settings.triplet_margin
+        weight = settings.global_weight if name == "global" else 1.0
+        terms[f"id_{name}"] = weight * identity_loss(
+            logits[name], labels, settings.label_smoothing
+        )
+        terms[f"triplet_{name}"] = weight * batch_hard_triplet_loss(
+            features[name], labels, settings.triplet_margin
         )
     if settings.lambda_cl > 0:
         terms["cl"] = settings.lambda_cl * consistency_loss(

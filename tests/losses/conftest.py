@@ -4,19 +4,25 @@ import torch
 
 @pytest.fixture
 def assert_agrees():
-    """Check a loss against a naive form in float64: its value, and its gradients by autograd."""
+    """Check a loss against a naive form in float64: its value, and its gradients by autograd.
+
+    Below bf16 autocast the loss has to agree just as well.
+    """
 
     def check(loss, naive, *inputs):
-        ours = [tensor.clone().requires_grad_() for tensor in inputs]
         theirs = [tensor.double().requires_grad_() for tensor in inputs]
-        value, expected = loss(*ours), naive(*theirs)
-        assert value.dtype == torch.float32 and value.shape == ()
-        torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6)
-        value.backward()
+        expected = naive(*theirs)
         expected.backward()
-        for our, their in zip(ours, theirs, strict=True):
-            assert their.grad.abs().max() > 0
-            torch.testing.assert_close(our.grad.double(), their.grad, rtol=1e-3, atol=1e-6)
+        for enabled in (False, True):
+            ours = [tensor.clone().requires_grad_() for tensor in inputs]
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                value = loss(*ours)
+            assert value.dtype == torch.float32 and value.shape == ()
+            torch.testing.assert_close(value.double(), expected.detach(), rtol=1e-4, atol=1e-6)
+            value.backward()
+            for our, their in zip(ours, theirs, strict=True):
+                assert their.grad.abs().max() > 0
+                torch.testing.assert_close(our.grad.double(), their.grad, rtol=1e-3, atol=1e-6)
 
     return check
 

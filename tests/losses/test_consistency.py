@@ -64,6 +64,15 @@ def test_extreme_features_stay_finite(assert_finite, scale, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_a_student_that_equals_its_teacher_costs_nothing(assert_finite, scale, form):
+    torch.manual_seed(0)
+    teacher = scale * torch.randn(3, 64)
+    assert consistency_loss(teacher, teacher, form).item() == 0
+    assert_finite(lambda student: consistency_loss(student, teacher, form), teacher)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_is_computed_in_float32(assert_float32_under_autocast, form):
     torch.manual_seed(0)
     assert_float32_under_autocast(

@@ -109,6 +109,19 @@ def test_extreme_features_stay_finite(assert_finite, scale, normalized, temperat
     )
 
 
+@pytest.mark.parametrize(("normalized", "temperature"), [(True, 0.1), (False, 1.0)])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_equal_groups_cost_what_guessing_costs(assert_finite, scale, normalized, temperature):
+    torch.manual_seed(0)
+    feature = scale * torch.randn(2, 1, 8).expand(2, 8, 8).flatten(1)
+    options = (POSITIVES, temperature, normalized)
+    value = multi_part_contrastive_loss(feature, feature, *options)
+    # Float32 has steps of 64 at the raw dot products of 1e4.
+    slack = 1e-4 if normalized or scale == 1 else 1e-6 * scale**2 * 8
+    assert value.item() == pytest.approx(2 * math.log(8) + 6 * math.log(4), abs=slack)
+    assert_finite(lambda s: multi_part_contrastive_loss(s, feature, *options), feature)
+
+
 def test_is_computed_in_float32(assert_float32_under_autocast):
     torch.manual_seed(0)
     assert_float32_under_autocast(

@@ -55,9 +55,14 @@ def test_extreme_features_stay_finite(assert_finite, scale):
     )
 
 
-def test_equal_features_cost_the_margin():
-    value = batch_hard_triplet_loss(torch.ones(4, 8), torch.tensor([0, 0, 1, 1]), margin=0.3)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_equal_features_cost_the_margin_and_have_gradients(assert_finite, scale):
+    pids = torch.tensor([0, 0, 1, 1])
+    value = batch_hard_triplet_loss(scale * torch.ones(4, 8), pids, margin=0.3)
     assert value.item() == pytest.approx(0.3, abs=1e-5)
+    torch.manual_seed(0)
+    same = scale * torch.randn(1, 64).expand(4, 64)
+    assert_finite(lambda features: batch_hard_triplet_loss(features, pids), same)
 
 
 def test_is_computed_in_float32(assert_float32_under_autocast):

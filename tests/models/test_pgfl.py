@@ -1,11 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+from pgfl.errors import UserError
 from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.losses.consistency import consistency_loss
 from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
 from pgfl.models.part_pooling import pool_parts, resize_heatmaps
-from pgfl.models.pgfl import PGFL, Student, normalize
+from pgfl.models.pgfl import PGFL, Normalize, Student
 from pgfl.recipe import LossSettings
 
 BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
@@ -127,9 +130,79 @@ def test_the_fused_feature_trains_both_branches_alike(small, images, heatmaps):
     assert torch.equal(features["global"].grad, features["part"].grad)
 
 
+def test_branches_may_have_a_last_stage_of_their_own(small, images, heatmaps):
+    separate = small.model_copy(update={"second_layer4": "separate"})
+    shared, own = build(small), build(separate)
+    extra = own.state_dict().keys() - shared.state_dict().keys()
+    assert {key.split(".")[0] for key in extra} == {"branch_layer4"}
+    assert own.student.state_dict().keys() == shared.student.state_dict().keys()
+    for (name, theirs), ours in zip(
+        own.student.backbone.layer4.named_parameters(), own.branch_layer4.parameters(), strict=True
+    ):
+        assert torch.equal(theirs, ours) and theirs is not ours, name
+    # As long as both stages are equal, so are the features.
+    expected, found = shared(images, heatmaps)[0], own(images, heatmaps)[0]
+    for name in ALL:
+        assert torch.equal(found[name], expected[name])
+
+
+def test_a_separate_last_stage_feeds_the_branches_and_nothing_else(small, images, heatmaps):
+    model = build(small.model_copy(update={"second_layer4": "separate"})).eval()
+    before, _ = model(images, heatmaps)
+    with torch.no_grad():
+        model.branch_layer4[1].bn2.bias += 1
+    after, _ = model(images, heatmaps)
+    assert torch.equal(after["global"], before["global"])
+    for name in ("part", "foreground"):
+        assert not torch.equal(after[name], before[name])
+    after["part"].sum().backward()
+    backbone = model.student.backbone
+    assert all(parameter.grad is None for parameter in backbone.layer4.parameters())
+    assert backbone.layer3[0].conv1.weight.grad.abs().sum() > 0
+    assert model.branch_layer4[0].conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("layer4", ["shared", "separate"])
+def test_both_last_stages_start_from_pretrained_weights(small, layer4):
+    torch.manual_seed(5)
+    weights = Student(small).backbone.state_dict()
+    model = build(small.model_copy(update={"second_layer4": layer4}))
+    model.start_from(weights, Path("resnet18.pth"))
+    assert torch.equal(model.student.backbone.conv1.weight, weights["conv1.weight"])
+    if layer4 == "separate":
+        for name, value in model.branch_layer4.state_dict().items():
+            assert torch.equal(value, weights[f"layer4.{name}"])
+    with pytest.raises(UserError, match=r"resnet18.pth: does not fit"):
+        model.start_from({}, Path("resnet18.pth"))
+
+
+def test_a_baseline_has_no_second_last_stage(small):
+    model = build(small.model_copy(update={"second_layer4": "separate"}), **BASELINE)
+    assert model.branch_layer4 is None
+
+
+def test_the_foreground_can_be_matched_to_the_global_feature(small, images, heatmaps):
+    torch.manual_seed(0)
+    loss = LossSettings()
+    matched = small.model_copy(update={"foreground_scale": "matched"})
+    features, _ = PGFL(matched, loss, identities=5)(images, heatmaps)
+    f_g, f_f = features["global"], features["foreground"]
+    added = features["enhanced"] - f_g
+    torch.testing.assert_close(added.norm(dim=1), f_g.norm(dim=1))
+    torch.testing.assert_close(torch.cosine_similarity(added, f_f), torch.ones(4))
+    assert not torch.allclose(f_f.norm(dim=1), f_g.norm(dim=1))
+    # The factor is a constant: the gradient of f_E reaches f_G as if f_F were given.
+    f_g.retain_grad()
+    f_f.retain_grad()
+    features["enhanced"].sum().backward()
+    assert torch.equal(f_g.grad, torch.ones_like(f_g))
+    ratio = (f_g.norm(dim=1) / f_f.norm(dim=1))[:, None].detach()
+    torch.testing.assert_close(f_f.grad, ratio.expand_as(f_f))
+
+
 def test_pixels_are_normalised_as_imagenets():
     images = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
-    found = normalize(images)
+    found = Normalize()(images)
     assert found.shape == (1, 3, 1, 1) and found.dtype == torch.float32
     for channel, value in enumerate((0, 128, 255)):
         expected = (value - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgfl.images import resized
+from pgfl.models.part_pooling import resize_heatmaps
 from pgfl.pose.keypoints import PARTS
 from pgfl.recipe import AugmentSettings
 from pgfl.training.augment import ERASED_AREA, Sample, augment, erase, flip, shift
@@ -76,6 +79,24 @@ def test_a_shift_between_cells_spreads_the_peak_as_the_block(cell, part, dy, dx)
     if share.any():
         # What is left of the block, brought back to a sum of one.
         np.testing.assert_allclose(moved.heatmaps[part], share / share.sum(), atol=1e-6)
+
+
+@given(WHERE, PART, st.sampled_from([(64, 32), (128, 64), (48, 48), (32, 16), (200, 70)]))
+def test_a_resized_picture_keeps_its_block_where_the_maps_point(cell, part, size):
+    sample = marked(cell, part)
+    image = resized(sample.image, *size)[..., 0].astype(float)
+    small = resize_heatmaps(torch.from_numpy(sample.heatmaps)[None], (8, 4))[0, part].numpy()
+    for maps, slack in ((sample.heatmaps[part], 0), (small, 0.5)):
+        for axis in (0, 1):
+            found = [centre(field, axis) for field in (image, maps)]
+            # The small map's cells are twice as large; and a block at the edge loses half a pixel.
+            assert abs(found[0] - found[1]) <= slack / maps.shape[axis] + 1 / size[axis]
+
+
+def centre(field, axis):
+    """The centre of mass along an axis, as a share of the field's size."""
+    profile = field.sum(axis=1 - axis)
+    return (profile * (np.arange(len(profile)) + 0.5)).sum() / profile.sum() / len(profile)
 
 
 @given(st.integers(-70, 70), st.integers(-40, 40), st.integers(0, 9))

@@ -1,20 +1,30 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
 from pgfl.pose.store import HeatmapReader
-from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
+from pgfl.training.data import (
+    EpochSampler,
+    TrainingImages,
+    batches,
+    derangement,
+    make_loader,
+)
 
 
-def build(inputs, recipe, maps=True):
+def build(inputs, recipe, maps=True, seed=0):
     table = read_manifest(inputs.manifest, "train")
     reader = HeatmapReader(inputs.heatmaps) if maps else None
     if reader is not None:
         reader.require(list(table["image"]))  # opens the file, as a run does before it forks
-    return TrainingImages(inputs.manifest.parent, table, reader, recipe)
+    return TrainingImages(inputs.manifest.parent, table, reader, recipe, seed)
 
 
 def epochs(images, recipe, workers, seed=0, count=2):
@@ -82,6 +92,31 @@ def test_a_batch_holds_images_labels_and_maps_of_the_same_rows(data, make_recipe
             assert batch.labels[place] == images.labels[row]
 
 
+@given(st.integers(2, 40), st.integers(0, 2**32))
+def test_a_derangement_moves_every_row_to_another(count, seed):
+    others = derangement(count, seed)
+    assert sorted(others) == list(range(count)) and (others != np.arange(count)).all()
+    assert np.array_equal(others, derangement(count, seed))
+
+
+def test_shuffled_maps_are_those_of_another_image_and_always_the_same_one(
+    data, make_recipe, still
+):
+    recipe = make_recipe(heatmaps="shuffled", **still)
+    images, plain = build(data, recipe), build(data, make_recipe(heatmaps="true", **still))
+    owners = []
+    for row in range(16):
+        pixels, label, maps = images[row, (0, 0, 0)]
+        own_pixels, own_label, own_maps = plain[row, (0, 0, 0)]
+        assert np.array_equal(pixels, own_pixels) and label == own_label
+        assert not np.array_equal(maps, own_maps)
+        (owner,) = (other for other in range(16) if np.array_equal(maps, plain.heatmaps[other]))
+        assert np.array_equal(images[row, (0, 7, 3)][2], maps)
+        owners.append(owner)
+    assert sorted(owners) == list(range(16))
+    assert list(build(data, recipe, seed=1).maps_of) != owners
+
+
 def test_identities_are_numbered_in_the_order_of_their_pids(data, make_recipe):
     images = build(data, make_recipe())
     assert images.num_identities == 4
@@ -101,6 +136,39 @@ def test_no_two_draws_of_a_run_share_their_numbers(data, make_recipe):
     for sampler.epoch in range(3):
         seeds += [seed for batch in sampler for _, seed in batch]
     assert len(set(seeds)) == len(seeds) and {seed[0] for seed in seeds} == {5}
+
+
+@pytest.mark.parametrize(("accumulate", "processes"), [(2, 1), (1, 3), (2, 3), (3, 2)])
+def test_parts_and_shares_make_the_batches_again(make_recipe, accumulate, processes):
+    labels = [row % 13 for row in range(60)]
+    recipe, whole = (
+        make_recipe(identities=12, images=3, accumulate=parts) for parts in (accumulate, 1)
+    )
+    samplers = [
+        EpochSampler(labels, recipe, 5, rank, processes=processes) for rank in range(processes)
+    ]
+    expected = EpochSampler(labels, whole, 5)
+    for epoch in (0, 1):
+        expected.epoch = epoch
+        for sampler in samplers:
+            sampler.epoch = epoch
+        shares = [list(sampler) for sampler in samplers]
+        # Rank by rank a part, part by part a batch: the same draws in the same order.
+        parts = [list(chain(*part)) for part in zip(*shares, strict=True)]
+        batches = [
+            list(chain(*parts[start : start + accumulate]))
+            for start in range(0, len(parts), accumulate)
+        ]
+        assert batches == list(expected)
+        assert len(samplers[0]) == len(shares[0]) == accumulate * len(expected)
+        for share in shares[0]:
+            owners = [labels[row] for row, _ in share]
+            assert all(owners.count(owner) == 3 for owner in owners)
+
+
+def test_identities_that_cannot_be_dealt_are_an_error(make_recipe):
+    with pytest.raises(UserError, match=r"6 identities in 3 part\(s\) .* evenly to 4 devices"):
+        EpochSampler([0, 1, 2], make_recipe(identities=6, accumulate=3), 0, processes=4)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -19,7 +19,7 @@ from pgfl.models.resnet import build_resnet
 from pgfl.models.student_file import load_student
 from pgfl.recipe import LossSettings
 from pgfl.training import loop
-from pgfl.training.stage import run_training
+from pgfl.training.stage import Job, run_training
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "heatmaps.md"
 OUTPUTS = ("model.safetensors", "branches.safetensors", "history.csv")
@@ -31,7 +31,7 @@ def bare_pickle(content, path):
 
 def train(inputs, recipe, out, seed=0, workers=0):
     """Run the stage; its state lies below the run's folder."""
-    run_training(inputs, recipe, seed, out, out / "state", threads=1, workers=workers)
+    run_training(inputs, recipe, seed, Job(out, out / "state", threads=1, workers=workers))
     return {name: (out / name).read_bytes() for name in OUTPUTS}
 
 
@@ -186,6 +186,32 @@ def test_heatmaps_of_other_images_are_refused(data, make_recipe, tmp_path):
         train(inputs, make_recipe(), tmp_path / "run")
 
 
+def test_a_pretrained_recipe_does_not_start_from_random_weights(data, make_recipe, tmp_path):
+    recipe = make_recipe()
+    model = recipe.model.model_copy(update={"pretrained": True})
+    with pytest.raises(UserError, match="--pretrained: this recipe starts from ImageNet weights"):
+        train(data, recipe.model_copy(update={"model": model}), tmp_path)
+
+
+def test_a_stopped_run_leaves_its_status(data, make_recipe, tmp_path, monkeypatch):
+    rate = loop.learning_rate
+    monkeypatch.setattr(loop, "learning_rate", lambda s, epoch: [rate(s, 0)][epoch])
+    with pytest.raises(IndexError):
+        train(data, make_recipe(), tmp_path)
+    status = json.loads((tmp_path / "state" / "status.json").read_text())
+    assert (status["epoch"], status["epochs"], status["device"]) == (1, 3, "cpu")
+    assert status["step"] == status["steps"] >= 4
+
+
+def test_a_separate_last_stage_goes_with_the_branches(data, make_recipe, tmp_path):
+    recipe = make_recipe(epochs=1)
+    model = recipe.model.model_copy(update={"second_layer4": "separate"})
+    train(data, recipe.model_copy(update={"model": model}), tmp_path)
+    load_student(tmp_path / "model.safetensors")
+    branches = safetensors.torch.load_file(tmp_path / "branches.safetensors").keys()
+    assert {key.split(".")[0] for key in branches} == {"part_branch", "necks", "branch_layer4"}
+
+
 def test_too_few_identities_stop_the_run(data, make_recipe, tmp_path):
     with pytest.raises(UserError, match=r"training.identities: 5"):
         train(data, make_recipe(identities=5), tmp_path / "run")
@@ -194,7 +220,7 @@ def test_too_few_identities_stop_the_run(data, make_recipe, tmp_path):
 def test_a_recipe_with_branches_says_that_it_needs_heatmaps(data, make_recipe, tmp_path):
     inputs = replace(data, heatmaps=None)
     with pytest.raises(UserError, match="--heatmaps: this recipe's branches need"):
-        run_training(inputs, make_recipe(), 0, tmp_path / "o", tmp_path / "s", 1, 0)
+        train(inputs, make_recipe(), tmp_path)
 
 
 def test_heatmaps_written_by_the_documents_script_train(data, make_recipe, undisturbed, tmp_path):

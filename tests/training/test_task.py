@@ -60,6 +60,13 @@ def test_each_feature_has_an_identity_and_a_triplet_loss():
         assert found[f"triplet_{name}"] == expected
 
 
+def test_the_global_features_two_terms_have_a_weight_of_their_own():
+    (_, plain), (_, weighted) = terms(), terms(global_weight=3.0)
+    for name, value in plain.items():
+        factor = 3 if name in ("id_global", "triplet_global") else 1
+        torch.testing.assert_close(weighted[name], factor * value)
+
+
 @pytest.mark.parametrize("form", ["normalized", "mean", "literal"])
 def test_the_consistency_term_teaches_global_from_enhanced(form):
     model, found = terms(lambda_cl=0.7, consistency=form)

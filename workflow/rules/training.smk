@@ -6,7 +6,7 @@ def train_inputs(wildcards):
     files = {"manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv"}
     if recipe.loss.uses_heatmaps:
         files["heatmaps"] = f"cache/{EXPERIMENT}/heatmaps/{wildcards.train}/train.h5"
-    if recipe.model.pretrained:
+    if recipe.model.weights_file:
         files["pretrained"] = f"{WEIGHTS_FOLDER}/{recipe.model.backbone}.pth"
     return files
 
@@ -33,11 +33,14 @@ rule train:
         ENVIRONMENT
     threads: settings.resources.train_threads
     resources:
+        # Resources, not parameters: neither retrains anything.
         workers=settings.resources.workers,
+        devices=settings.resources.devices,
+        tensorboard="--tensorboard" if settings.resources.tensorboard else "--no-tensorboard",
     message:
         "Training {wildcards.variant} on {wildcards.train}, seed {wildcards.seed}"
     shell:
         "python -m pgfl train {input.manifest:q} --out {params.out:q} --state {params.state:q}"
         " {params.heatmaps} {params.pretrained} --seed {wildcards.seed}"
         " --settings {params.settings:q} --threads {threads} --workers {resources.workers}"
-        " 2>&1 | tee {log:q}"
+        " --devices {resources.devices} {resources.tensorboard} 2>&1 | tee {log:q}"

@@ -1,0 +1,71 @@
+"""Sums of the loss terms, kept on the device so that a step never waits for them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pgfl.errors import UserError
+
+ADVICE = (
+    "training stops, the checkpoint of the last whole epoch is kept. Lower "
+    "training.learning_rate, or set training.precision: fp32"
+)
+
+
+class Meter:
+    """The terms of one epoch so far. Only reading them waits for the device."""
+
+    def __init__(self):
+        self.steps = 0
+        self._names: list[str] = []
+        self._sums = self._last = self._good = torch.empty(0)
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Take the terms of a step: scalars, the same names in every step."""
+        values = torch.stack(list(terms.values())).detach().double()
+        if self.steps == 0:
+            self._names, self._sums, self._last = list(terms), values, values
+            self._good = values.isfinite().all().double()
+        else:
+            # The first step that is not finite stays the last one looked at.
+            self._last = torch.where(self._last.isfinite().all(), values, self._last)
+            self._good = self._good + self._last.isfinite().all()
+            self._sums = self._sums + values
+        self.steps += 1
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """The mean of each term over the steps so far.
+
+        Args:
+            epoch: from 0, named in the message.
+
+        Raises:
+            UserError: a term was not finite; names the first such step, and the terms in it.
+        """
+        read = torch.cat([self._sums, self._last, self._good[None]]).tolist()
+        count = len(self._names)
+        check_finite(dict(zip(self._names, read[count:-1], strict=True)), epoch, int(read[-1]))
+        return {
+            name: value / self.steps for name, value in zip(self._names, read[:count], strict=True)
+        }
+
+
+def check_finite(values: dict[str, float], epoch: int, step: int) -> None:
+    """Raise UserError naming the step (from 0) and the values that are not finite."""
+    broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        raise UserError(f"epoch {epoch + 1}, step {step + 1}: {', '.join(broken)}; {ADVICE}")
+
+
+def check_weights(state: dict[str, Tensor], epoch: int) -> None:
+    """Raise UserError if a tensor of the state is not finite: such a state must not be kept.
+
+    The last step of an epoch can spoil the weights after its own loss was still finite.
+    """
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"epoch {epoch + 1}: {broken[0]} and {len(broken) - 1} more tensors of the network "
+            f"are not finite after its last step; {ADVICE}"
+        )

@@ -141,7 +141,7 @@ def test_a_deleted_table_reruns_its_own_rule_only(finished):
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
-        ("pgfl/training/loop.py", "import math", "# a comment\nimport math"),
+        ("pgfl/training/loop.py", "import torch\n", "# a comment\nimport torch\n"),
         ("pgfl/losses/triplet.py", "Triplet loss with", "The triplet loss with"),
         ("pgfl/pose/train_small.py", "BLOCK = 200", "BLOCK = 100"),
     ],
@@ -176,6 +176,12 @@ def test_a_changed_weight_retrains_only_the_variants_that_use_it(finished):
         planned = finished.planned()
     trained = [name for name in planned if name.endswith("model.safetensors")]
     assert len(trained) == 2 and all("pgfl_kd" in name for name in trained)
+
+
+def test_other_resources_rerun_nothing(finished):
+    overlay = finished.root / "resources.yaml"
+    overlay.write_text("resources: {devices: 2, workers: 1, tensorboard: true}\n")
+    assert finished.planned("--configfile", str(overlay)) == []
 
 
 def test_a_user_file_takes_the_place_of_a_drawn_archive(finished):

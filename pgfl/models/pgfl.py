@@ -31,7 +31,7 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels to the backbone's input."""
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32, copy=True)
+        pixels = images.permute(0, 3, 1, 2).to(self.mean.dtype, copy=True)
         return pixels.sub_(self.mean).div_(self.std)
 
 

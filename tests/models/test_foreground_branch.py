@@ -48,6 +48,18 @@ def test_attention_sums_to_one(similarity, scale):
     torch.testing.assert_close(attention.sum(dim=(1, 2)), torch.ones(2))
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_position_without_features_has_finite_gradients(similarity):
+    torch.manual_seed(0)
+    features = torch.randn(2, 8, 4, 3)
+    features[:, :, 1, 1] = 0
+    features.requires_grad_()
+    query = features.mean(dim=(2, 3))
+    attention = foreground_attention(features, query, similarity)
+    attend(features, attention).square().sum().backward()
+    assert features.grad.isfinite().all() and features.grad.abs().sum() > 0
+
+
 def test_uniform_attention_is_the_mean():
     torch.manual_seed(0)
     features = torch.randn(2, 8, 4, 3)

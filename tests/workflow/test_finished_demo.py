@@ -227,7 +227,7 @@ def test_a_deleted_table_reruns_its_own_rule_and_the_report_only(finished):
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
-        ("pgfl/training/loop.py", "import math", "# a comment\nimport math"),
+        ("pgfl/training/loop.py", "import torch\n", "# a comment\nimport torch\n"),
         ("pgfl/losses/triplet.py", "Triplet loss with", "The triplet loss with"),
         ("pgfl/pose/train_small.py", "BLOCK = 200", "BLOCK = 100"),
     ],
@@ -291,6 +291,12 @@ def test_a_changed_weight_retrains_only_the_variants_that_use_it(finished):
     # The method itself on four sets, and Figure 3's point that was the method until now.
     variants = sorted(name.split("/")[3] for name in trained)
     assert variants == ["pgfl_kd"] * 4 + ["pgfl_kd-lambda_cl-0.25"]
+
+
+def test_other_resources_rerun_nothing(finished):
+    overlay = finished.root / "resources.yaml"
+    overlay.write_text("resources: {devices: 2, workers: 1, tensorboard: true}\n")
+    assert finished.planned("--configfile", str(overlay)) == []
 
 
 def test_a_user_file_takes_the_place_of_a_drawn_archive(finished):

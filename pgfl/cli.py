@@ -438,12 +438,43 @@ def table(
     from pgfl.reporting.tables import write_table
 
     _known(number, TABLES)
-    files = {
+    write_table(number, _evaluations(evaluations), experiment, out)
+
+
+@app.command("compare")
+def compare(
+    name: str,
+    out: Out,
+    evaluations: Annotated[
+        str, typer.Option(help='JSON: {"variant": {"test set": ["eval.json", ...]}}.')
+    ],
+    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+    against: Annotated[
+        str, typer.Option(help="The variant to compare with; default: the first.")
+    ] = "",
+) -> None:
+    """Write a table of variants side by side, with their differences over the seeds."""
+    from pgfl.reporting.specs import comparison_spec
+    from pgfl.reporting.tables import write_comparison
+
+    files = _evaluations(evaluations)
+    variants = list(dict.fromkeys(variant for variant, _ in files))
+    if not variants:
+        raise UserError("--evaluations: names no variant")
+    against = against or variants[0]
+    _known(against, variants)
+    test_sets = list(dict.fromkeys(test_set for _, test_set in files))
+    spec = comparison_spec(name, variants, against, test_sets)
+    write_comparison(spec, files, experiment, out)
+
+
+def _evaluations(given: str) -> dict[tuple[str, str], list[Path]]:
+    """Evaluation files by variant and test set, from `variant -> test set -> one file a seed`."""
+    return {
         (variant, test_set): [Path(path) for path in paths]
-        for variant, sets in _settings(evaluations).items()
+        for variant, sets in _settings(given).items()
         for test_set, paths in sets.items()
     }
-    write_table(number, files, experiment, out)
 
 
 @app.command("figure3")

@@ -103,6 +103,16 @@ class SweepSettings(Settings):
     lambda_cl: tuple[Weight, ...] = (0, 0.1, 0.25, 0.5, 1)
 
 
+class ComparisonSettings(Settings):
+    """A table of one's own: some variants side by side, and their differences over the seeds."""
+
+    variants: tuple[str, ...] = Field(min_length=2)
+    """The rows, in this order."""
+    against: str = ""
+    """The variant that the others are compared with; empty: the first."""
+    test_sets: tuple[str, ...] = ("occluded_duke",)
+
+
 class ResourceSettings(Settings):
     """What a job may take."""
 
@@ -130,6 +140,8 @@ class Config(Recipe):
     variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], dict[str, Any]] = {}
     """Named overlays over `model`, `loss` and `training`; a name is a folder's name, too."""
     sweeps: SweepSettings = SweepSettings()
+    comparisons: dict[Annotated[str, Field(pattern=VARIANT_NAME)], ComparisonSettings] = {}
+    """Tables of the user's own, by name: `results/compare_{name}.csv`."""
     evaluation: EvaluationSettings = EvaluationSettings()
     resources: ResourceSettings = ResourceSettings()
     _recipes: dict[str, Recipe] = PrivateAttr(default_factory=dict)
@@ -151,6 +163,23 @@ class Config(Recipe):
             self._recipes[name] = recipe
         if SWEPT in self._recipes:
             self._add_sweeps()
+        for name, comparison in self.comparisons.items():
+            self._check_comparison(f"comparisons.{name}", comparison)
+
+    def _check_comparison(self, where: str, comparison: ComparisonSettings) -> None:
+        allowed = {
+            "variants": (comparison.variants, self._recipes),
+            "test_sets": (comparison.test_sets, self.test_sets),
+            "against": ((comparison.against or comparison.variants[0],), comparison.variants),
+        }
+        for setting, (given, known) in allowed.items():
+            if unknown := [name for name in given if name not in known]:
+                raise UserError(
+                    f"setting {where}.{setting}: no {unknown[0]!r}; known: "
+                    f"{', '.join(sorted(known))}"
+                )
+            if len(set(given)) < len(given):
+                raise UserError(f"setting {where}.{setting}: holds a name twice")
 
     def _add_sweeps(self) -> None:
         """Every value of a sweep is a variant like any other."""
@@ -197,6 +226,11 @@ class Config(Recipe):
             known = ", ".join(sorted(self._recipes))
             raise UserError(f"variant {variant!r} is not in the configuration; known: {known}")
         return self._recipes[variant]
+
+    def trained_on(self, test_set: str) -> str:
+        """The training set of the models that a test set is evaluated with."""
+        own = self.datasets.get(test_set)
+        return TRAIN_SET[test_set] if own is None else own.models_of or test_set
 
     @property
     def train_sets(self) -> set[str]:

@@ -229,3 +229,31 @@ def test_merging_goes_key_by_key_and_changes_neither_side():
     before = yaml.safe_dump([base, overlay])
     assert merged(base, overlay) == {"a": {"b": 1, "c": [3]}, "d": 4, "e": {"f": 5}}
     assert yaml.safe_dump([base, overlay]) == before
+
+
+@pytest.mark.parametrize(
+    ("comparison", "message"),
+    [
+        ({"variants": ["baseline", "pgfl"]}, "comparisons.mine.variants: no 'pgfl'; known: base"),
+        ({"variants": ["baseline", "baseline"]}, "comparisons.mine.variants: holds a name twice"),
+        (
+            {"variants": ["baseline", "sab"], "against": "pgfl_kd"},
+            "comparisons.mine.against: no 'pgfl_kd'; known: baseline, sab",
+        ),
+        (
+            {"variants": ["baseline", "sab"], "test_sets": ["duke"]},
+            "comparisons.mine.test_sets: no 'duke'",
+        ),
+        ({"variants": ["baseline"]}, "comparisons.mine.variants"),
+    ],
+)
+def test_a_comparison_must_name_what_there_is(comparison, message):
+    with pytest.raises(UserError, match=message):
+        load_config({"comparisons": {"mine": comparison}})
+
+
+def test_test_sets_know_what_their_models_are_trained_on():
+    own = {"mine": {"table": "a.csv"}, "theirs": {"table": "b.csv", "models_of": "market1501"}}
+    loaded = load_config({"datasets": own})
+    trained_on = {name: loaded.trained_on(name) for name in ("partial_reid", "mine", "theirs")}
+    assert trained_on == {"partial_reid": "market1501", "mine": "mine", "theirs": "market1501"}

@@ -1,5 +1,6 @@
 """Which runs each table of the paper needs. Imported by the Snakefile, so it stays light."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -90,3 +91,15 @@ TABLES: dict[int, TableSpec] = {
 
 SWEPT_ON = "occluded_duke"
 """Figure 3: the data set on which the weights of the losses are varied."""
+
+
+def comparison_spec(
+    name: str, variants: Sequence[str], against: str, test_sets: Sequence[str]
+) -> TableSpec:
+    """A table of some variants on some test sets, each variant against one of them."""
+    return TableSpec(
+        title=f"Comparison: {name}",
+        columns=tuple(f"{test_set}.{m}" for test_set in test_sets for m in ("rank1", "mAP")),
+        reproduced={variant: variant for variant in variants},
+        compared=tuple((variant, against) for variant in variants if variant != against),
+    )

@@ -10,7 +10,14 @@ from pgfl.reporting.evaluations import Measured, read_evaluation
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.specs import PUBLISHED_AS, TABLES, TableSpec
 from pgfl.reporting.statistics import mean_text, std_text
-from pgfl.reporting.summary import Measurements, basis, comparison, differences
+from pgfl.reporting.summary import (
+    Measurements,
+    basis,
+    comparison,
+    differences,
+    heading,
+    with_spread,
+)
 from pgfl.reporting.trace import Cell, save_trace
 
 NOTE = (
@@ -140,20 +147,58 @@ def _introduction(
     return "\n".join(parts)
 
 
+def write_comparison(
+    spec: TableSpec, evaluations: Evaluations, experiment: str, out: Path
+) -> None:
+    """Write a table of variants that the paper does not have; its rows are all reproduced.
+
+    Args:
+        spec: its columns, rows and compared pairs.
+        evaluations: the `eval/*.json` files that it needs.
+        experiment: the experiment they are from.
+        out: the CSV; the `.md` and the trace go beside it.
+
+    Raises:
+        UserError: an evaluation is missing or cannot be read.
+    """
+    measurements = _read_needed(spec, evaluations)
+    rows, cells = [], []
+    for method, variant in spec.reproduced.items():
+        measured = {test_set: measurements[variant, test_set] for test_set in spec.test_sets}
+        row = reproduced_numbers(spec.columns, measured, experiment)
+        rows.append({"method": method, "source": "reproduced", **row})
+        cells += traced(method, row, spec.columns, measured)
+    table = pd.DataFrame(rows)
+    shown = pd.DataFrame({"method": table["method"]})
+    for column in spec.columns:
+        pairs = zip(table[column], table[f"{column}.std"], strict=True)
+        shown[heading(column)] = [with_spread(mean, std) for mean, std in pairs]
+    parts = [f"# {spec.title}\n"]
+    if experiment != "paper":
+        parts.append(WARNING.format(experiment=experiment))
+    parts += [f"{basis(measurements, spec)}\n", markdown(shown, left=1)]
+    if all(len(measured) > 1 for measured in measurements.values()):
+        parts += [f"## Differences\n\n{PAIRED}\n"]
+        parts.append(markdown(differences(measurements, spec), left=1))
+    write_text(out, table.to_csv(index=False, lineterminator="\n"))
+    write_text(out.with_suffix(".md"), "\n".join(parts))
+    save_trace([out, out.with_suffix(".md")], experiment, cells)
+
+
 def save_table(
-    table: pd.DataFrame, out: Path, heading: str, left: int = 2, ending: str = ""
+    table: pd.DataFrame, out: Path, introduction: str, left: int = 2, ending: str = ""
 ) -> None:
     """Write a table of text as CSV, and as Markdown below a heading beside it.
 
     Args:
         table: all cells are text.
         out: the CSV.
-        heading: what stands above the table in the Markdown.
+        introduction: what stands above the table in the Markdown.
         left: so many first columns hold words; the others are aligned to the right.
         ending: what stands below the table in the Markdown.
     """
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    write_text(out.with_suffix(".md"), heading + markdown(table, left) + ending)
+    write_text(out.with_suffix(".md"), introduction + markdown(table, left) + ending)
 
 
 def markdown(table: pd.DataFrame, left: int = 2) -> str:

@@ -26,6 +26,7 @@ TINY = {
     "training": {"epochs": 2, "identities": 4, "images": 2},
     # Figure 3 with a single point, which the method has anyway.
     "sweeps": {"lambda_mcl": [0.25], "lambda_cl": [0.25]},
+    "comparisons": {"mine": {"variants": ["pgfl_kd", "baseline"], "against": "baseline"}},
     # Several small jobs at a time.
     "resources": {"workers": 0, "train_threads": 1, "pose_threads": 1},
 }

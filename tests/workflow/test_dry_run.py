@@ -170,3 +170,16 @@ def test_figure_1_needs_no_pose(project):
     planned = project.planned("results/figure1.png")
     assert "runs/demo/occluded_duke/baseline/seed0/model.safetensors" in planned
     assert not any("pgfl_kd" in name or "heatmaps" in name for name in planned)
+
+
+def test_a_control_with_true_joints_draws_its_heatmaps_from_them(project, tiny):
+    perfect = {"training": {"heatmaps": "true"}}
+    project.write_config(tiny | {"variants": {"perfect": perfect}})
+    planned = project.planned("runs/demo/occluded_duke/perfect/seed0/model.safetensors")
+    assert "cache/demo/true_heatmaps/occluded_duke/train.h5" in planned
+    assert not any(name.startswith("cache/demo/heatmaps") for name in planned)
+    target = "runs/demo/partial_duke/perfect/seed0/model.safetensors"
+    code, output = project.snakemake("--dry-run", target, check=False)
+    assert code != 0
+    assert "variant perfect: training.heatmaps: true needs drawn images" in output
+    assert "partial_duke has none" in output

@@ -85,9 +85,9 @@ def test_results_holds_deliverables_only(finished):
     ]
     figures = ["figure1.png", "figure3.csv", "figure3.png", "figure4.csv", "figure4.png"]
     traces = [f"figure{number}.trace.json" for number in (1, 3, 4)]
-    others = ["heatmaps.html", "heatmaps.png", "partial_duke.png"]
-    names_wanted = sorted([*tables, *figures, *traces, *others, "report.html"])
-    assert names == names_wanted
+    own = [f"compare_mine.{kind}" for kind in ("csv", "md", "trace.json")]
+    others = ["heatmaps.html", "heatmaps.png", "partial_duke.png", "report.html"]
+    assert names == sorted([*tables, *figures, *traces, *own, *others])
 
 
 def test_every_number_can_be_traced_to_a_model_that_is_still_there(finished):

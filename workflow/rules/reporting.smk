@@ -10,6 +10,11 @@ DELIVERABLES = [
     *expand(f"{RESULTS}/figure3.{{kind}}", kind=["png", "csv", "trace.json"]),
     *expand(f"{RESULTS}/figure1.{{kind}}", kind=["png", "trace.json"]),
     *expand(f"{RESULTS}/figure4.{{kind}}", kind=["png", "csv", "trace.json"]),
+    *expand(
+        f"{RESULTS}/compare_{{name}}.{{kind}}",
+        name=settings.comparisons,
+        kind=["csv", "md", "trace.json"],
+    ),
     *expand(f"{RESULTS}/heatmaps.{{kind}}", kind=["png", "html"]),
     f"{RESULTS}/partial_duke.png",
 ]
@@ -51,7 +56,7 @@ rule dataset_table:
 def evaluation_files(variant, test_set):
     """One evaluation file a seed."""
     return [
-        f"{run_folder(TRAIN_SET[test_set], variant, seed)}/eval/{test_set}.json"
+        f"{run_folder(settings.trained_on(test_set), variant, seed)}/eval/{test_set}.json"
         for seed in settings.seeds
     ]
 
@@ -101,6 +106,50 @@ rule table:
     shell:
         "python -m pgfl table {wildcards.number} --out {output.csv:q}"
         " --evaluations {params.evaluations:q} --experiment {params.experiment} 2>&1 | tee {log:q}"
+
+
+def compared(name):
+    """The evaluation files of a comparison of the user's own."""
+    comparison = settings.comparisons[name]
+    return {
+        variant: {
+            test_set: evaluation_files(variant, test_set) for test_set in comparison.test_sets
+        }
+        for variant in comparison.variants
+    }
+
+
+rule comparison:
+    # Variants side by side, as the configuration's `comparisons` name them.
+    input:
+        lambda w: all_paths(compared(w.name)),
+    output:
+        csv=report(
+            f"{RESULTS}/compare_{{name}}.csv",
+            caption="../report/comparison.rst",
+            category="Tables",
+            labels={"table": "{name}"},
+        ),
+        markdown=f"{RESULTS}/compare_{{name}}.md",
+        trace=f"{RESULTS}/compare_{{name}}.trace.json",
+    wildcard_constraints:
+        name=any_of(settings.comparisons),
+    params:
+        # Not sorted, since rows keep their order.
+        evaluations=lambda w: json.dumps(compared(w.name)),
+        against=lambda w: option("against", settings.comparisons[w.name].against),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.tables"),
+    log:
+        f"logs/{RESULTS}/compare_{{name}}.log",
+    conda:
+        ENVIRONMENT
+    message:
+        "Comparing variants: {wildcards.name}"
+    shell:
+        "python -m pgfl compare {wildcards.name:q} --out {output.csv:q}"
+        " --evaluations {params.evaluations:q} {params.against} --experiment {params.experiment}"
+        " 2>&1 | tee {log:q}"
 
 
 rule pose_report:

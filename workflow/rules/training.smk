@@ -5,7 +5,15 @@ def train_inputs(wildcards):
     recipe = settings.recipe(wildcards.variant)
     files = {"manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv"}
     if recipe.loss.uses_heatmaps:
-        files["heatmaps"] = f"cache/{EXPERIMENT}/heatmaps/{wildcards.train}/train.h5"
+        kind = "heatmaps"
+        if recipe.training.heatmaps == "true":
+            if wildcards.train not in JOINTS_OF:
+                raise WorkflowError(
+                    f"variant {wildcards.variant}: training.heatmaps: true needs drawn images, "
+                    f"whose joints are known; {wildcards.train} has none"
+                )
+            kind = "true_heatmaps"
+        files["heatmaps"] = f"cache/{EXPERIMENT}/{kind}/{wildcards.train}/train.h5"
     if recipe.model.weights_file:
         files["pretrained"] = f"{WEIGHTS_FOLDER}/{recipe.model.backbone}.pth"
     return files

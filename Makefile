@@ -8,7 +8,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores all
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
-	@echo; cat results/table2.md
+	@echo; cat results/table2.md; echo; echo "All tables and figures: results/report.html"
 
 test: $(VENV)
 	$(BIN)/python -m pytest

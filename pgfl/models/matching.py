@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pgfl.errors import UserError
+from pgfl.files import file_hash
 from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import load_student
+from pgfl.models.student_file import load_student, read_metadata
 from pgfl.recipe import Feature, LossSettings, ModelSettings
 from pgfl.weights import load_strictly, read_state
 
@@ -77,7 +78,7 @@ def load_trained(model: Path, branches: Path) -> tuple[PGFL, ModelSettings]:
         branches: `branches.safetensors` of the same run, all the rest.
 
     Raises:
-        UserError: a file is missing or damaged, or the two do not fit each other to the last key.
+        UserError: a file is missing or damaged, or they are not of one run.
     """
     student, settings = load_student(model)
     if branches.suffix != ".safetensors":
@@ -87,6 +88,8 @@ def load_trained(model: Path, branches: Path) -> tuple[PGFL, ModelSettings]:
     necks = {key.split(".")[1] for key in state if key.startswith("necks.")}
     if classifier is None or not necks <= set(FEATURES):
         raise UserError(f"{branches}: not the branches of a training run")
+    if read_metadata(branches).get("student_sha256") != file_hash(model):
+        raise UserError(f"{branches}: not of the run that made {model}; give the files of one run")
     loss = LossSettings(
         reid_on=tuple(feature for feature in FEATURES if feature in necks),
         # The foreground branch has no weights; whatever else is there came with the branches.

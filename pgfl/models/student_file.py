@@ -8,9 +8,9 @@ import safetensors.torch
 import torch
 
 from pgfl.errors import UserError
-from pgfl.files import whole_file
+from pgfl.files import file_hash, whole_file
 from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
-from pgfl.models.pgfl import Student
+from pgfl.models.pgfl import PGFL, Student
 from pgfl.recipe import ModelSettings
 from pgfl.weights import load_strictly, read_state
 
@@ -56,6 +56,34 @@ def save_student(student: Student, settings: ModelSettings, path: Path) -> None:
     save_tensors(student.state_dict(), path, metadata)
 
 
+def save_branches(network: PGFL, student: Path, path: Path) -> None:
+    """Write what a student's file leaves out; it has the normalisation of f_G's neck.
+
+    Args:
+        network: the whole of it.
+        student: the file that the network's student has been saved to; the branches name it by
+            its hash.
+        path: a .safetensors file.
+    """
+    kept = ("student.", "necks.global.norm.")
+    state = network.state_dict()
+    rest = {key: value for key, value in state.items() if not key.startswith(kept)}
+    save_tensors(rest, path, {"student_sha256": file_hash(student)})
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The words in a safetensors file.
+
+    Raises:
+        UserError: not such a file.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: not a safetensors file ({error})") from None
+
+
 def load_student(path: Path) -> tuple[Student, ModelSettings]:
     """A student in evaluation mode, and the settings it was trained with.
 
@@ -63,11 +91,7 @@ def load_student(path: Path) -> tuple[Student, ModelSettings]:
         UserError: not such a file, or its tensors do not fit its settings.
     """
     state = read_state(path)
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file ({error})") from None
+    metadata = read_metadata(path)
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: not a student written by pgfl (format {FORMAT} expected)")
     try:

@@ -137,17 +137,19 @@ def _check_sources(trace: dict[str, Any]) -> Iterator[str]:
             yield f"{model}: no such file"
         elif models.setdefault(model, file_hash(model)) != known["model_sha256"]:
             yield f"{model}: is not the model that {file} measured (sha256 differs)"
-        yield from _check_provenance(run / "provenance.json", known["seed"])
+        yield from _check_provenance(run / "provenance.json", known)
 
 
-def _check_provenance(file: Path, seed: int) -> Iterator[str]:
+def _check_provenance(file: Path, known: dict[str, Any]) -> Iterator[str]:
     try:
         content = read_json(file)
     except UserError as error:
         yield str(error)
         return
-    if not isinstance(content, dict) or content.get("seed") != seed:
-        yield f"{file}: is not that of seed {seed}"
+    if not isinstance(content, dict) or content.get("seed") != known["seed"]:
+        yield f"{file}: is not that of seed {known['seed']}"
+    elif content.get("model_sha256") != known["model_sha256"]:
+        yield f"{file}: is not of the model beside it (sha256 differs)"
 
 
 def _check_values(path: Path, trace: dict[str, Any]) -> Iterator[str]:

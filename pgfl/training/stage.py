@@ -17,7 +17,7 @@ from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.models.pgfl import PGFL
 from pgfl.models.resnet import without_classifier
-from pgfl.models.student_file import save_student, save_tensors
+from pgfl.models.student_file import save_branches, save_student
 from pgfl.models.timm_backbone import TimmBackbone
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash, environment, git_commit
@@ -125,9 +125,10 @@ def _train(
     history = fit(model, loader, sampler, recipe, fabric, resume, live)
     if not fabric.is_global_zero:
         return
-    save_tensors(_branches(model), job.out / "branches.safetensors")
+    student = job.out / "model.safetensors"
+    save_student(model.student, recipe.model, student)
+    save_branches(model, student, job.out / "branches.safetensors")
     _write_history(history, job.out / "history.csv")
-    save_student(model.student, recipe.model, job.out / "model.safetensors")
     write_json(
         job.out / "provenance.json",
         {
@@ -139,6 +140,7 @@ def _train(
             "images": len(images.images),
             "seconds": round(time.time() - began, 1),
             "environment": environment(),
+            "model_sha256": file_hash(student),
         },
     )
     resume.path.unlink(missing_ok=True)
@@ -168,13 +170,6 @@ def _identity(inputs: Inputs, recipe: Recipe, seed: int, devices: int) -> dict[s
         "code": code_hash("pgfl.training.stage"),
         "data": {name: file_hash(path) for name, path in files.items() if path is not None},
     }
-
-
-def _branches(model: PGFL) -> dict[str, torch.Tensor]:
-    """What the student's file leaves out; it has the normalisation of f_G's neck."""
-    kept = ("student.", "necks.global.norm.")
-    state = model.state_dict()
-    return {key: value for key, value in state.items() if not key.startswith(kept)}
 
 
 def _write_history(history: History, path: Path) -> None:

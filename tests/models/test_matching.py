@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pgfl.errors import UserError
+from pgfl.files import file_hash
 from pgfl.models.matching import FEATURES, Matcher, load_trained
 from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_student, save_tensors
+from pgfl.models.student_file import save_branches, save_student, save_tensors
 from pgfl.recipe import LossSettings
-from pgfl.training.stage import _branches
 
 BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
 
@@ -22,7 +23,7 @@ def save_run(folder, settings, **loss):
             module.running_var.uniform_(0.5, 2)
             torch.nn.init.uniform_(module.weight, 0.5, 2)
     save_student(network.student, settings, folder / "model.safetensors")
-    save_tensors(_branches(network), folder / "branches.safetensors")
+    save_branches(network, folder / "model.safetensors", folder / "branches.safetensors")
     return network.eval()
 
 
@@ -133,34 +134,34 @@ def test_a_baseline_has_no_part_feature_but_a_foreground(tmp_path, small, images
     assert found.shape == (4, 512)
 
 
-def test_files_that_do_not_fit_each_other_are_refused(run, tmp_path, small):
+def test_files_of_two_runs_are_refused(run, tmp_path, small):
+    """Also where every shape fits: features of two trainings would be mixed without a word."""
     _, model, branches = run
     (tmp_path / "other").mkdir()
-    save_student(
-        PGFL(small.model_copy(update={"backbone": "resnet50"}), LossSettings(), 5).student,
-        small.model_copy(update={"backbone": "resnet50"}),
-        tmp_path / "other" / "model.safetensors",
-    )
-    with pytest.raises(UserError, match=r"branches\.safetensors: does not fit PGFL: of another"):
-        load_trained(tmp_path / "other" / "model.safetensors", branches)
+    other = tmp_path / "other" / "model.safetensors"
+    save_student(PGFL(small, LossSettings(), 5).student, small, other)
+    with pytest.raises(
+        UserError, match=r"branches\.safetensors: not of the run that made .*other"
+    ):
+        load_trained(other, branches)
     with pytest.raises(UserError, match="not the branches of a training run"):
         load_trained(model, model)
 
 
 def test_a_missing_or_an_unknown_key_is_named(run, small):
     network, model, branches = run
-    state = _branches(network)
-    state.pop("part_branch.reductions.3.0.weight")
-    save_tensors(state, branches)
+    state, key = load_file(branches), "part_branch.reductions.3.0.weight"
+    mark = {"student_sha256": file_hash(model)}
+    save_tensors({name: value for name, value in state.items() if name != key}, branches, mark)
     with pytest.raises(UserError, match=r"missing: part_branch\.reductions\.3\.0\.weight"):
         load_trained(model, branches)
-    save_tensors(_branches(network) | {"extra": torch.zeros(1)}, branches)
+    save_tensors(state | {"extra": torch.zeros(1)}, branches, mark)
     with pytest.raises(UserError, match="unexpected: extra"):
         load_trained(model, branches)
 
 
 def test_only_safetensors_are_read(run, tmp_path):
-    network, model, _ = run
-    torch.save(_branches(network), tmp_path / "branches.pt")
+    _, model, branches = run
+    torch.save(load_file(branches), tmp_path / "branches.pt")
     with pytest.raises(UserError, match=r"branches\.pt: must be the branches\.safetensors"):
         load_trained(model, tmp_path / "branches.pt")

@@ -10,11 +10,10 @@ import torch
 from pgfl.config import TRAIN_SET
 from pgfl.files import file_hash
 from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_student, save_tensors
+from pgfl.models.student_file import save_branches, save_student
 from pgfl.pose.store import HeatmapWriter
 from pgfl.recipe import LossSettings, ModelSettings
 from pgfl.reporting.specs import TABLES
-from pgfl.training.stage import _branches
 
 SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 
@@ -35,7 +34,12 @@ def make_run(project):
         (run / "eval").mkdir(parents=True, exist_ok=True)
         model = run / "model.safetensors"
         model.write_text(f"{run}")
-        provenance = {"seed": seed, "git_commit": "c0ffee", "device": "cpu"}
+        provenance = {
+            "seed": seed,
+            "git_commit": "c0ffee",
+            "device": "cpu",
+            "model_sha256": file_hash(model),
+        }
         (run / "provenance.json").write_text(json.dumps(provenance))
         counts = {"query": 330, "gallery": 660, "query_identities": 30, "gallery_identities": 31}
         report = values | {
@@ -106,7 +110,7 @@ def save_run(tmp_path_factory):
         network = PGFL(SETTINGS, LossSettings(), identities=5)
         folder = tmp_path_factory.mktemp("run")
         save_student(network.student, SETTINGS, folder / "model.safetensors")
-        save_tensors(_branches(network), folder / "branches.safetensors")
+        save_branches(network, folder / "model.safetensors", folder / "branches.safetensors")
         return folder / "model.safetensors", folder / "branches.safetensors"
 
     return save

@@ -82,6 +82,10 @@ def test_the_trace_holds_hashes_and_names_for_other_programs(written):
             lambda: shutil.copy(RUN.with_name("seed0") / "provenance.json", RUN),
             f"{RUN}/provenance.json: is not that of seed 1",
         ),
+        (
+            lambda: edit(RUN / "provenance.json", '"model_sha256": "', '"model_sha256": "0'),
+            f"{RUN}/provenance.json: is not of the model beside it (sha256 differs)",
+        ),
     ],
 )
 def test_what_does_not_match_is_named_in_one_line(written, damage, message):

@@ -10,14 +10,13 @@ from pgfl.files import file_hash
 from pgfl.images import read_image, resized
 from pgfl.models.matching import Matcher, load_trained
 from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_student, save_tensors
+from pgfl.models.student_file import save_branches, save_student
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
 from pgfl.recipe import LossSettings
 from pgfl.retrieval import evaluate
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.guided import embed_guided, run_guided_evaluation
 from pgfl.retrieval.stage import run_evaluation
-from pgfl.training.stage import _branches
 
 OPTIONS = {"metric": "cosine", "feature": "after_bnneck", "batch_size": 3}
 
@@ -30,7 +29,7 @@ def run(student, tmp_path_factory):
     network = PGFL(settings, LossSettings(), identities=5)
     folder = tmp_path_factory.mktemp("run")
     save_student(network.student, settings, folder / "model.safetensors")
-    save_tensors(_branches(network), folder / "branches.safetensors")
+    save_branches(network, folder / "model.safetensors", folder / "branches.safetensors")
     return folder / "model.safetensors", folder / "branches.safetensors"
 
 

@@ -211,7 +211,7 @@ def say(name: str, path: Path, maps: np.ndarray, read: Callable[[int], np.ndarra
     error = (np.abs(found - maps).max(axis=(2, 3)) / maps.max(axis=(2, 3))).max()
     off = np.abs(found.sum(axis=(2, 3), dtype=np.float64) - 1).max()
     size = path.stat().st_size / 1000 / len(maps)
-    print(f"| {name} | {size:.1f} | {microseconds:.0f} | 1/{1 / error:.0f} | {off:.0e} |")
+    print(f"| {name} | {size:.1f} | {microseconds:.0f} | 1/{1 / error:.3g} | {off:.0e} |")
 
 
 def main() -> None:

@@ -183,33 +183,37 @@ class Config(Recipe):
 
     def _add_sweeps(self) -> None:
         """Every value of a sweep is a variant like any other."""
-        swept = self._recipes[SWEPT]
         for parameter in SweepSettings.model_fields:
             if not getattr(self.sweeps, parameter):
                 raise UserError(f"setting sweeps.{parameter}: must hold at least one value")
             for value, name in self.sweep(parameter).items():
-                if name in self.variants and name != SWEPT:
+                recipe = self._swept(parameter, value)
+                if self._recipes.setdefault(name, recipe) != recipe:
                     raise UserError(
                         f"setting variants.{name}: sweeps.{parameter} makes a variant of that "
                         "name; choose another"
                     )
-                loss = swept.loss.model_copy(update={parameter: value})
-                self._recipes.setdefault(name, swept.model_copy(update={"loss": loss}))
+
+    def _swept(self, parameter: str, value: float) -> Recipe:
+        swept = self.recipe(SWEPT)
+        loss = swept.loss.model_copy(update={parameter: value})
+        return swept.model_copy(update={"loss": loss})
 
     def sweep(self, parameter: str) -> dict[float, str]:
         """The variant for each value of a sweep, ascending.
 
-        The value that `pgfl_kd` has itself is `pgfl_kd`, so that it is trained once.
+        A value whose recipe a variant has already is that variant, so that it is trained once:
+        `pgfl_kd` itself, and Model 5 where the consistency loss has no weight.
 
         Raises:
             UserError: there is no `pgfl_kd`.
         """
-        own = getattr(self.recipe(SWEPT).loss, parameter)
-        values = sorted(set(getattr(self.sweeps, parameter)))
-        return {
-            value: SWEPT if value == own else f"{SWEPT}-{parameter}-{_short(value)}"
-            for value in values
-        }
+        found = {}
+        for value in sorted(set(getattr(self.sweeps, parameter))):
+            recipe = self._swept(parameter, value)
+            same = (name for name in (SWEPT, *self.variants) if self._recipes[name] == recipe)
+            found[value] = next(same, f"{SWEPT}-{parameter}-{_short(value)}")
+        return found
 
     @property
     def variant_names(self) -> list[str]:

@@ -101,6 +101,12 @@ def test_every_value_of_a_sweep_is_a_variant_and_the_methods_own_is_the_method()
     assert {*config.sweep("lambda_mcl").values()} < {*config.variant_names}
 
 
+def test_a_point_of_a_sweep_that_a_variant_is_already_is_that_variant():
+    config = load_config({"sweeps": {"lambda_cl": [0, 0.25]}})
+    assert config.sweep("lambda_cl") == {0: "sab_im_feb", 0.25: "pgfl_kd"}
+    assert "pgfl_kd-lambda_cl-0" not in config.variant_names
+
+
 def test_a_sweep_follows_the_users_own_method():
     user = {"variants": {"pgfl_kd": {"loss": {"lambda_mcl": 0.5}, "training": {"epochs": 3}}}}
     config = load_config(user | {"sweeps": {"lambda_mcl": [0.25, 0.5]}})

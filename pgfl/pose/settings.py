@@ -35,7 +35,7 @@ class PoseSettings(Settings):
     """Multiplies the maps before the softmax over space."""
     precision: Literal["auto", "fp32", "half"] = "auto"
     """`half` is fp16 on a GPU and bf16 on a CPU; `auto` is half on a GPU, else fp32."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(16, ge=1)
     unusable: Literal["stop", "flat"] = "stop"
     """A photograph that does not decode or is one pixel wide: stop and name it, or name it and go
     on with flat maps, which guide nothing."""

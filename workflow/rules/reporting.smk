@@ -391,7 +391,8 @@ rule html_report:
     output:
         f"{RESULTS}/report.html",
     params:
-        config=as_json(config),
+        # What jobs may take changes no result, and so makes no new report.
+        config=as_json({name: value for name, value in config.items() if name != "resources"}),
         snakefile=os.path.relpath(workflow.main_snakefile),
         code=code_hash("pgfl.reporting.report"),
     log:

@@ -71,10 +71,14 @@ def main() -> None:
         for occlusion in ("none", "mixed"):
             print(f"| {size[0]}x{size[1]} | {occlusion} | {drawing_rate(size, occlusion):.0f} |")
     print("\n| test set | features | Rank-1 | mAP |\n| --- | --- | ---: | ---: |")
-    for dataset in sorted({path.stem for path in options.runs.glob("*/*/seed0/eval/*.json")}):
+    # A further dot: matched with a feature that needs the pose (Table 8).
+    found = {path.stem for path in options.runs.glob("*/*/seed0/eval/*.json")}
+    for dataset in sorted(name for name in found if "." not in name):
         rank1, mean_ap = colour_result(options.data / dataset / "manifest.csv")
         rows = {"colour histogram": (rank1, mean_ap)}
         for path in sorted(options.runs.glob(f"*/*/seed0/eval/{dataset}.json")):
+            if path.parts[-4] not in ("baseline", "pgfl_kd"):
+                continue
             report = read_json(path)
             rows = {"random": (report["chance"]["rank1"], report["chance"]["mAP"])} | rows
             train, variant = path.parts[-5], path.parts[-4]

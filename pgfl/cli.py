@@ -32,6 +32,11 @@ JsonSettings = Annotated[
 ]
 
 
+Evaluations = Annotated[
+    str, typer.Option(help='JSON: {"variant": {"test set": ["eval.json", ...]}}.')
+]
+Experiment = Annotated[str, typer.Option(help="Where the numbers are from.")]
+
 DISK_TROUBLE = {
     errno.ENOSPC: "free some space, then run the same command again",
     errno.EDQUOT: "your quota is used up; free some space, then run the same command again",
@@ -428,10 +433,8 @@ def evaluate(
 def table(
     number: int,
     out: Out,
-    evaluations: Annotated[
-        str, typer.Option(help='JSON: {"variant": {"test set": ["eval.json", ...]}}.')
-    ],
-    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+    evaluations: Evaluations,
+    experiment: Experiment,
 ) -> None:
     """Write a table of the paper: published rows, then reproduced ones."""
     from pgfl.reporting.specs import TABLES
@@ -445,10 +448,8 @@ def table(
 def compare(
     name: str,
     out: Out,
-    evaluations: Annotated[
-        str, typer.Option(help='JSON: {"variant": {"test set": ["eval.json", ...]}}.')
-    ],
-    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+    evaluations: Evaluations,
+    experiment: Experiment,
     against: Annotated[
         str, typer.Option(help="The variant to compare with; default: the first.")
     ] = "",
@@ -481,7 +482,7 @@ def _evaluations(given: str) -> dict[tuple[str, str], list[Path]]:
 def figure3(
     out: Out,
     sweeps: Annotated[str, typer.Option(help='JSON: {"lambda_cl": {"0.5": ["eval.json", ...]}}.')],
-    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+    experiment: Experiment,
 ) -> None:
     """Draw Figure 3, the weights of the two distillation losses; --out names its CSV."""
     from pgfl.reporting.figure3 import PANELS, write_figure3
@@ -541,7 +542,7 @@ def feature_table(
     evaluations: Annotated[str, typer.Option(help='JSON: {"method": ["eval.json", ...]}.')],
     recipes: Annotated[str, typer.Option(help='JSON: {"variant": {"model": ..., "loss": ...}}.')],
     pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")],
-    experiment: Annotated[str, typer.Option(help="Where the numbers are from.")],
+    experiment: Experiment,
 ) -> None:
     """Write Table 8: what each feature reaches, and what matching with it costs."""
     import torch

@@ -4,15 +4,6 @@ import torch
 from pgfl.recipe import ModelSettings
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread():
-    """Tiny tensors are slower on several threads, the more so when other processes run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def small():
     """The smallest network that the settings allow to be useful."""

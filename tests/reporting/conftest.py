@@ -86,15 +86,6 @@ def make_evaluations(make_run):
     return make
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread():
-    """Tiny tensors are slower on several threads, the more so when other processes run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def model_settings():
     """Of all the models here."""

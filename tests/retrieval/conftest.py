@@ -11,15 +11,6 @@ from pgfl.recipe import ModelSettings
 SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread():
-    """Tiny tensors are slower on several threads, the more so when other processes run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def student():
     """An untrained student in evaluation mode, and its settings."""

@@ -24,13 +24,10 @@ class Trap:
 
 
 @pytest.fixture(autouse=True, scope="package")
-def quiet_torch():
-    """One thread, and the global switches of a training run put back afterwards."""
-    threads = torch.get_num_threads()
+def switches():
+    """The global switches of a training run are put back afterwards."""
     deterministic = torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
 
 

@@ -398,11 +398,8 @@ def evaluate(
 
     from pgfl.config import EvaluationSettings
     from pgfl.models.matching import FEATURES
-    from pgfl.retrieval.guided import run_guided_evaluation
-    from pgfl.retrieval.stage import run_evaluation
 
     _known(use, FEATURES)
-
     torch.set_num_threads(threads)
     options = {
         "metric": metric,
@@ -413,10 +410,14 @@ def evaluate(
     }
     parsed = EvaluationSettings.parse(options, "evaluation")
     if use == "global":
+        from pgfl.retrieval.stage import run_evaluation
+
         report = run_evaluation(model, manifest, out, **parsed.model_dump())
     elif branches is None or heatmaps_query is None or heatmaps_gallery is None:
         raise UserError(f"--use {use}: needs --branches, --heatmaps-query and --heatmaps-gallery")
     else:
+        from pgfl.retrieval.guided import run_guided_evaluation
+
         report = run_guided_evaluation(
             model,
             manifest,

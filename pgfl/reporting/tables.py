@@ -58,15 +58,12 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
     measurements = _read_needed(spec, evaluations)
     published = read_published(number)
     published.insert(1, "source", "published")
-    rows, cells = [], []
-    for method, variant in spec.reproduced.items():
-        labels = _labels(published, method, spec)
-        measured = {test_set: measurements[variant, test_set] for test_set in spec.test_sets}
-        row = reproduced_numbers(spec.columns, measured, experiment)
-        rows.append({"method": method, "source": "reproduced", **labels, **row})
-        cells += traced(method, row, spec.columns, measured)
-    table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True).fillna("")
-    introduction = _introduction(number, table, measurements, experiment)
+    labels = {method: _labels(published, method, spec) for method in spec.reproduced}
+    ours, cells = _reproduced(spec, measurements, experiment, labels)
+    table = pd.concat([published, ours], ignore_index=True).fillna("")
+    title = f"Table {number}: {spec.title}"
+    introduction = _introduction(title, spec, comparison(table, spec), measurements, experiment)
+    introduction += f"\n## The whole table\n\n{NOTE}\n\n"
     save_table(table, out, introduction, left=2 + len(spec.labels))
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
@@ -130,20 +127,38 @@ def traced(
     return cells
 
 
+def _reproduced(
+    spec: TableSpec,
+    measurements: Measurements,
+    experiment: str,
+    labels: dict[str, dict[str, str]],
+) -> tuple[pd.DataFrame, list[Cell]]:
+    """Our rows, with the words that stand beside a method's numbers, and what they came from."""
+    rows, cells = [], []
+    for method, variant in spec.reproduced.items():
+        measured = {test_set: measurements[variant, test_set] for test_set in spec.test_sets}
+        row = reproduced_numbers(spec.columns, measured, experiment)
+        rows.append({"method": method, "source": "reproduced", **labels.get(method, {}), **row})
+        cells += traced(method, row, spec.columns, measured)
+    return pd.DataFrame(rows), cells
+
+
 def _introduction(
-    number: int, table: pd.DataFrame, measurements: Measurements, experiment: str
+    title: str,
+    spec: TableSpec,
+    shown: pd.DataFrame,
+    measurements: Measurements,
+    experiment: str,
 ) -> str:
-    """All of the Markdown above the whole table."""
-    spec = TABLES[number]
-    parts = [f"# Table {number}: {spec.title}\n"]
+    """Title, warning, what the numbers stand on, the short table and the differences."""
+    parts = [f"# {title}\n"]
     if experiment != "paper":
         parts.append(WARNING.format(experiment=experiment))
     parts.append(f"{basis(measurements, spec)}\n")
-    parts.append(markdown(comparison(table, spec), left=1))
+    parts.append(markdown(shown, left=1))
     if all(len(measured) > 1 for measured in measurements.values()):
         parts.append(f"## Differences\n\n{PAIRED}\n")
         parts.append(markdown(differences(measurements, spec), left=1))
-    parts.append(f"## The whole table\n\n{NOTE}\n\n")
     return "\n".join(parts)
 
 
@@ -162,26 +177,14 @@ def write_comparison(
         UserError: an evaluation is missing or cannot be read.
     """
     measurements = _read_needed(spec, evaluations)
-    rows, cells = [], []
-    for method, variant in spec.reproduced.items():
-        measured = {test_set: measurements[variant, test_set] for test_set in spec.test_sets}
-        row = reproduced_numbers(spec.columns, measured, experiment)
-        rows.append({"method": method, "source": "reproduced", **row})
-        cells += traced(method, row, spec.columns, measured)
-    table = pd.DataFrame(rows)
+    table, cells = _reproduced(spec, measurements, experiment, labels={})
     shown = pd.DataFrame({"method": table["method"]})
     for column in spec.columns:
         pairs = zip(table[column], table[f"{column}.std"], strict=True)
         shown[heading(column)] = [with_spread(mean, std) for mean, std in pairs]
-    parts = [f"# {spec.title}\n"]
-    if experiment != "paper":
-        parts.append(WARNING.format(experiment=experiment))
-    parts += [f"{basis(measurements, spec)}\n", markdown(shown, left=1)]
-    if all(len(measured) > 1 for measured in measurements.values()):
-        parts += [f"## Differences\n\n{PAIRED}\n"]
-        parts.append(markdown(differences(measurements, spec), left=1))
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    write_text(out.with_suffix(".md"), "\n".join(parts))
+    introduction = _introduction(spec.title, spec, shown, measurements, experiment)
+    write_text(out.with_suffix(".md"), introduction)
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from pgfl.datasets.manifest import read_manifest
 from pgfl.files import read_json
 from pgfl.reporting.paper import read_published
-from pgfl.reporting.tables import WARNING, save_table
+from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
 
 SPLITS = ("train", "gallery", "query")
@@ -49,9 +49,8 @@ def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) 
         )
         counted = (manifests[dataset], manifests[dataset].with_name("counts.json"))
         cells.append(Cell(name, "all numbers", "", counted))
-    warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
     table = pd.DataFrame(rows).fillna("")
-    save_table(table, out, f"# Table 1: {TITLE}\n\n{warning}{NOTE}\n\n")
+    save_table(table, out, f"# Table 1: {TITLE}\n\n{data_warning(experiment)}{NOTE}\n\n")
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 

@@ -15,7 +15,7 @@ from pgfl.reporting.complexity import (
 from pgfl.reporting.evaluations import read_evaluation
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET, FeatureRow
 from pgfl.reporting.tables import (
-    WARNING,
+    data_warning,
     markdown,
     read_published,
     reproduced_numbers,
@@ -88,8 +88,7 @@ def write_feature_table(
     # The reproduced rows have all the columns, in the order of the table.
     columns = list(rows[0])
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True)[columns].fillna("")
-    warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
-    heading = f"# Table 8: {TITLE}\n\n{warning}{NOTE}\n\n"
+    heading = f"# Table 8: {TITLE}\n\n{data_warning(experiment)}{NOTE}\n\n"
     save_table(table, out, heading, ending=_at_the_papers_sizes(recipes, printed))
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 

@@ -26,7 +26,7 @@ from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.views import make_view
 from pgfl.recipe import ModelSettings
-from pgfl.reporting.tables import WARNING, read_published, save_table
+from pgfl.reporting.tables import data_warning, read_published, save_table
 from pgfl.reporting.trace import Cell, save_trace
 
 TITLE = "Seconds a query"
@@ -115,9 +115,8 @@ def write_speed_table(
     published = read_published(9)
     published.insert(1, "source", "published")
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True).fillna("")
-    warning = "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
     note = NOTE.format(queries=queries, warm_up=warm_up, gallery=gallery)
-    save_table(table, out, f"# Table 9: {TITLE}\n\n{warning}{note}\n\n")
+    save_table(table, out, f"# Table 9: {TITLE}\n\n{data_warning(experiment)}{note}\n\n")
     files = (trained.model, trained.branches)
     cells = [Cell(row["method"], "seconds", row["seconds"], files) for row in rows]
     save_trace([out, out.with_suffix(".md")], experiment, cells)

@@ -188,6 +188,11 @@ def write_comparison(
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
+def data_warning(experiment: str) -> str:
+    """What stands above a table whose rows are not from the paper's data; else nothing."""
+    return "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
+
+
 def save_table(
     table: pd.DataFrame, out: Path, introduction: str, left: int = 2, ending: str = ""
 ) -> None:

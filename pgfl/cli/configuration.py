@@ -1,0 +1,34 @@
+"""Commands that show the configuration."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgfl.cli.arguments import Out
+
+app = typer.Typer(help="Show what the configuration resolves to.", no_args_is_help=True)
+
+
+@app.command("show")
+def config_show(
+    config: Annotated[Path, typer.Option(help="A configuration file.")] = Path("config.yaml"),
+    variant: Annotated[str, typer.Option(help="Show the recipe of one variant only.")] = "",
+) -> None:
+    """Print the whole configuration, presets and defaults included, as YAML."""
+    import yaml
+
+    from pgfl.config import load_config, read_yaml
+
+    loaded = load_config(read_yaml(config))
+    shown = loaded.recipe(variant) if variant else loaded
+    print(yaml.safe_dump(shown.model_dump(mode="json"), sort_keys=False), end="")
+
+
+@app.command("schema")
+def config_schema(out: Out) -> None:
+    """Write the JSON schema of the configuration, for editors."""
+    from pgfl.config import Config
+    from pgfl.files import write_json
+
+    write_json(out, Config.model_json_schema())

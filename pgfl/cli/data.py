@@ -1,0 +1,174 @@
+"""Commands of the data stage: archives, weights, manifests."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pgfl.cli.arguments import JsonSettings, Out, json_settings, known
+from pgfl.errors import UserError
+
+app = typer.Typer()
+archive_app = typer.Typer(help="Get, draw and unpack the archives.", no_args_is_help=True)
+weights_app = typer.Typer(help="Get pretrained weights.", no_args_is_help=True)
+
+
+@archive_app.command("synthesize")
+def archive_synthesize(dataset: str, out: Out, settings: JsonSettings = "{}") -> None:
+    """Draw a small synthetic archive in a data set's own layout."""
+    from pgfl.datasets.synthetic.archives import WRITERS, synthesize
+    from pgfl.datasets.synthetic.settings import SyntheticSettings
+
+    known(dataset, WRITERS)
+    parsed = SyntheticSettings.parse(json_settings(settings), "synthetic")
+    print(f"{out}: {synthesize(dataset, out, parsed)} images drawn")
+
+
+@archive_app.command("get")
+def archive_get(
+    dataset: str,
+    out: Out,
+    folder: Annotated[Path, typer.Option(help="Where your archives lie.")] = Path("archives"),
+    file: Annotated[Path | None, typer.Option(help="Your own file for this data set.")] = None,
+    url: Annotated[str, typer.Option(help="An https address for it.")] = "",
+) -> None:
+    """Find or download the archive of a data set, and check it."""
+    from pgfl.datasets.archives import SOURCES
+    from pgfl.obtain import obtain
+
+    known(dataset, SOURCES)
+    obtain(SOURCES[dataset], out, folder=folder, file=file, url=url)
+
+
+@archive_app.command("extract")
+def archive_extract(archive: Path, dataset: str, out: Out) -> None:
+    """Unpack an archive safely."""
+    from pgfl.datasets.archives import SOURCES, extract
+
+    known(dataset, SOURCES)
+    print(f"{out}: {extract(archive, dataset, out)} files")
+
+
+@archive_app.command("occluded-duke")
+def archive_occluded_duke(
+    lists: Annotated[Path, typer.Option(help="Folder with the three .list files.")],
+    duke: Annotated[Path, typer.Option(help="Folder of the unpacked DukeMTMC-reID.")],
+    out: Out,
+) -> None:
+    """Lay out Occluded-Duke from its lists and DukeMTMC-reID."""
+    from pgfl.datasets.occluded_duke import assemble
+
+    print(f"{out}: {assemble(lists, duke, out)} images")
+
+
+@archive_app.command("partial-duke")
+def archive_partial_duke(
+    duke: Annotated[Path, typer.Option(help="Folder of the unpacked DukeMTMC-reID.")],
+    out: Out,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which images are cropped.")] = 0,
+) -> None:
+    """Make Partial-Duke: DukeMTMC-reID with half of its images cropped."""
+    from pgfl.datasets.partial_duke import make_crops
+
+    print(f"{out}: {make_crops(duke, out, seed)} images")
+
+
+@weights_app.command("get")
+def weights_get(
+    name: str,
+    out: Out,
+    folder: Annotated[Path, typer.Option(help="Where your files lie.")] = Path("archives"),
+    file: Annotated[Path | None, typer.Option(help="Your own file.")] = None,
+    url: Annotated[str, typer.Option(help="An https address for it.")] = "",
+) -> None:
+    """Find or download pretrained weights (resnet50, hrnet_w48, ...), and check them."""
+    from pgfl.obtain import obtain
+    from pgfl.sources import WEIGHTS
+
+    known(name, WEIGHTS)
+    obtain(WEIGHTS[name], out, folder=folder, file=file, url=url)
+
+
+@app.command("manifest")
+def manifest(
+    dataset: str,
+    images: Annotated[Path, typer.Option(help="Folder of the unpacked archive.")],
+    out: Out,
+    check_published: Annotated[
+        bool, typer.Option(help="Insist on the published numbers of ids, images and cameras.")
+    ] = True,
+) -> None:
+    """List a data set's images with their identities and cameras, and check all of them."""
+    from pgfl.datasets.manifest import write_manifest
+
+    if images.parent.resolve() != out.parent.resolve():
+        raise UserError(f"--out {out}: the manifest must lie beside the image folder {images}")
+    table, junk = _checked(dataset, images, check_published)
+    write_manifest(table, junk, out)
+    _say_counts(str(out), table)
+
+
+@app.command("take")
+def take(
+    table: Annotated[Path, typer.Argument(help="CSV: image, split, pid and, if known, camid.")],
+    images: Annotated[Path, typer.Option(help="The folder that the image names start from.")],
+    out: Annotated[Path, typer.Option(help="The data set's folder, for images and manifest.")],
+) -> None:
+    """Take a data set of your own: lay out its images, check them, write the manifest."""
+    from pgfl.datasets import custom
+
+    _say_counts(str(out), custom.take(table, images, out))
+
+
+@app.command("verify")
+def verify(
+    dataset: str,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets; default: the experiment's.")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="Names the experiment.")] = Path("config.yaml"),
+) -> None:
+    """Check a data set on disk again: names, numbers, every image's content, every match."""
+    from pgfl.config import load_config, read_yaml
+    from pgfl.datasets.custom import listed
+    from pgfl.datasets.manifest import build_manifest, read_manifest, verify_rows
+
+    loaded = load_config(read_yaml(config))
+    folder = (data or Path("data") / loaded.experiment) / dataset
+    expected = read_manifest(folder / "manifest.csv")
+    if dataset in loaded.datasets:
+        found, _ = build_manifest(listed(expected), folder)
+    else:
+        found, _ = _checked(dataset, folder / "images", not loaded.is_synthetic(dataset))
+    verify_rows(expected, found, folder)
+    _say_counts(f"{dataset}: as it should be", expected)
+
+
+def _checked(dataset: str, images: Path, check_published: bool) -> Any:
+    """A data set's table and junk counts, read anew from its folder and checked."""
+    from importlib import import_module
+
+    from pgfl.config import TRAIN_SET
+    from pgfl.datasets.manifest import build_manifest
+
+    known(dataset, TRAIN_SET)
+    module = import_module(f"pgfl.datasets.{dataset}")
+    published = module.PUBLISHED if check_published else None
+    return build_manifest(module.read(images), images.parent, published)
+
+
+def _say_counts(what: str, table: Any) -> None:
+    from pgfl.datasets.manifest import count
+
+    for split, counts in count(table).items():
+        print(f"{what}: {split}: {counts}")
+
+
+@app.command("contact-sheet")
+def contact_sheet(
+    manifest: Annotated[Path, typer.Argument(help="Partial-Duke's manifest.")], out: Out
+) -> None:
+    """Draw examples of Partial-Duke's crops as one PNG."""
+    from pgfl.reporting.contact_sheet import contact_sheet
+
+    print(f"{out}: {contact_sheet(manifest, out)} images")

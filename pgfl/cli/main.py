@@ -1,0 +1,61 @@
+"""One command a stage. The workflow's rules call these, and so can a person."""
+
+import errno
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from pgfl.cli import configuration, data, pose, reporting, retrieval, training
+from pgfl.errors import UserError
+
+app = typer.Typer(
+    help="Pose-guided feature learning with knowledge distillation for occluded person ReID.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.archive_app, name="archive")
+app.add_typer(data.weights_app, name="weights")
+app.add_typer(data.app)
+app.add_typer(pose.app, name="heatmaps")
+app.add_typer(training.app)
+app.add_typer(retrieval.app)
+app.add_typer(reporting.app)
+app.add_typer(configuration.app, name="config")
+
+DISK_TROUBLE = {
+    errno.ENOSPC: "free some space, then run the same command again",
+    errno.EDQUOT: "your quota is used up; free some space, then run the same command again",
+    errno.EFBIG: "the file system takes no larger file here; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "make it readable and writable, or choose another folder",
+    errno.EPERM: "writing is not allowed there; choose another folder",
+    errno.EEXIST: "a file lies where a folder is needed; choose another place",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; choose another",
+}
+"""What the user can do about errors of the operating system; all others are ours."""
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on stderr and status 1."""
+    try:
+        app()
+    except UserError as error:
+        _fail(*str(error).splitlines())
+    except BrokenPipeError:
+        # A reader that closes the pipe early (head, less) is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror}; {DISK_TROUBLE[error.errno]}")
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,194 @@
+"""Commands that write tables and figures, and trace them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgfl.cli.arguments import Evaluations, Experiment, Out, json_settings, known
+from pgfl.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command("table")
+def table(
+    number: int,
+    out: Out,
+    evaluations: Evaluations,
+    experiment: Experiment,
+) -> None:
+    """Write a table of the paper: published rows, then reproduced ones."""
+    from pgfl.reporting.specs import TABLES
+    from pgfl.reporting.tables import write_table
+
+    known(number, TABLES)
+    write_table(number, _evaluations(evaluations), experiment, out)
+
+
+@app.command("compare")
+def compare(
+    name: str,
+    out: Out,
+    evaluations: Evaluations,
+    experiment: Experiment,
+    against: Annotated[
+        str, typer.Option(help="The variant to compare with; default: the first.")
+    ] = "",
+) -> None:
+    """Write a table of variants side by side, with their differences over the seeds."""
+    from pgfl.reporting.specs import comparison_spec
+    from pgfl.reporting.tables import write_comparison
+
+    files = _evaluations(evaluations)
+    variants = list(dict.fromkeys(variant for variant, _ in files))
+    if not variants:
+        raise UserError("--evaluations: names no variant")
+    against = against or variants[0]
+    known(against, variants)
+    test_sets = list(dict.fromkeys(test_set for _, test_set in files))
+    spec = comparison_spec(name, variants, against, test_sets)
+    write_comparison(spec, files, experiment, out)
+
+
+def _evaluations(given: str) -> dict[tuple[str, str], list[Path]]:
+    """Evaluation files by variant and test set, from `variant -> test set -> one file a seed`."""
+    return {
+        (variant, test_set): [Path(path) for path in paths]
+        for variant, sets in json_settings(given).items()
+        for test_set, paths in sets.items()
+    }
+
+
+@app.command("figure3")
+def figure3(
+    out: Out,
+    sweeps: Annotated[str, typer.Option(help='JSON: {"lambda_cl": {"0.5": ["eval.json", ...]}}.')],
+    experiment: Experiment,
+) -> None:
+    """Draw Figure 3, the weights of the two distillation losses; --out names its CSV."""
+    from pgfl.reporting.figure3 import PANELS, write_figure3
+
+    given = json_settings(sweeps)
+    for parameter in given:
+        known(parameter, PANELS)
+    try:
+        files = {
+            parameter: {float(value): list(map(Path, paths)) for value, paths in points.items()}
+            for parameter, points in given.items()
+        }
+    except ValueError as error:
+        raise UserError(f"--sweeps: a value is no number ({error})") from None
+    write_figure3(files, experiment, out)
+
+
+@app.command("report")
+def report(
+    targets: Annotated[list[str], typer.Argument(help="Finished results to show.")],
+    out: Out,
+    config: Annotated[str, typer.Option(help="The configuration as JSON, or a file.")] = "{}",
+    snakefile: Annotated[Path, typer.Option(help="The workflow.")] = Path("Snakefile"),
+) -> None:
+    """Write Snakemake's HTML report of finished results; runs nothing."""
+    from pgfl.reporting.report import write_report
+
+    write_report(targets, json_settings(config), snakefile, out)
+
+
+@app.command("trace")
+def trace(
+    result: Annotated[Path, typer.Argument(help="A table or figure: results/table2.csv.")],
+) -> None:
+    """Prove where a result's numbers are from: models, seeds, commits; all files unchanged."""
+    from pgfl.reporting.trace import follow
+
+    print("\n".join(follow(result)))
+
+
+@app.command("dataset-table")
+def dataset_table(
+    out: Out,
+    manifests: Annotated[str, typer.Option(help='JSON: {"data set": "manifest.csv", ...}.')],
+    experiment: Annotated[str, typer.Option(help="Where the data sets are from.")],
+) -> None:
+    """Write Table 1: the data sets as published and as found."""
+    from pgfl.reporting.dataset_table import write_dataset_table
+
+    files = {dataset: Path(path) for dataset, path in json_settings(manifests).items()}
+    write_dataset_table(files, experiment, out)
+
+
+@app.command("feature-table")
+def feature_table(
+    out: Out,
+    evaluations: Annotated[str, typer.Option(help='JSON: {"method": ["eval.json", ...]}.')],
+    recipes: Annotated[str, typer.Option(help='JSON: {"variant": {"model": ..., "loss": ...}}.')],
+    pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")],
+    experiment: Experiment,
+) -> None:
+    """Write Table 8: what each feature reaches, and what matching with it costs."""
+    import torch
+
+    from pgfl.pose.settings import PoseSettings
+    from pgfl.recipe import Recipe
+    from pgfl.reporting.feature_table import write_feature_table
+
+    torch.set_num_threads(1)  # counting is little work, and the rule asks for one core
+    files = {
+        method: [Path(path) for path in paths]
+        for method, paths in json_settings(evaluations).items()
+    }
+    parsed = {name: Recipe.parse(one, name) for name, one in json_settings(recipes).items()}
+    write_feature_table(
+        files, parsed, PoseSettings.parse(json_settings(pose), "pose"), experiment, out
+    )
+
+
+@app.command("speed-table")
+def speed_table(
+    model: Path,
+    manifest: Path,
+    out: Out,
+    branches: Annotated[Path, typer.Option(help="branches.safetensors of the model's own run.")],
+    weights: Annotated[Path, typer.Option(help="The pose network's checkpoint.")],
+    experiment: Annotated[str, typer.Option(help="Where the model is from.")],
+    pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")] = "{}",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Write Table 9: seconds a query on this machine, which should have nothing else to do."""
+    import torch
+
+    from pgfl.pose.settings import PoseSettings
+    from pgfl.reporting.speed_table import Trained, write_speed_table
+
+    torch.set_num_threads(threads)
+    parsed = PoseSettings.parse(json_settings(pose), "pose")
+    write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
+
+
+@app.command("response-figure")
+def response_figure(
+    manifest: Path,
+    out: Out,
+    students: Annotated[
+        str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one a seed.')
+    ],
+    experiment: Annotated[str, typer.Option(help="Where the models are from.")],
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Heatmaps of split query: say what lies on body parts.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="A CSV for these shares; needs --heatmaps.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Draw the responses of students to occluded queries as one PNG (Figures 1 and 4)."""
+    import torch
+
+    from pgfl.reporting.response_figure import draw_responses
+
+    if table is not None and heatmaps is None:
+        raise UserError("--table: needs --heatmaps")
+    torch.set_num_threads(threads)
+    files = {method: [Path(p) for p in paths] for method, paths in json_settings(students).items()}
+    draw_responses(files, manifest, experiment, out, heatmaps, table)

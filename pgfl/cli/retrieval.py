@@ -1,0 +1,74 @@
+"""The command of the evaluation stage."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgfl.cli.arguments import Out, known
+from pgfl.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command("evaluate")
+def evaluate(
+    model: Path,
+    manifest: Path,
+    out: Out,
+    metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    feature: Annotated[str, typer.Option(help="after_bnneck or before_bnneck.")] = "after_bnneck",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    protocol: Annotated[str, typer.Option(help="multi_shot or single_shot.")] = "multi_shot",
+    rerank: Annotated[bool, typer.Option(help="Re-rank by k-reciprocal neighbours.")] = False,
+    use: Annotated[
+        str,
+        typer.Option(
+            help="The feature to match with: global (the student's own), or part, fused, "
+            "foreground or enhanced, which need the three files below."
+        ),
+    ] = "global",
+    branches: Annotated[
+        Path | None, typer.Option(help="branches.safetensors of the model's own run.")
+    ] = None,
+    heatmaps_query: Annotated[Path | None, typer.Option(help="Heatmaps of split query.")] = None,
+    heatmaps_gallery: Annotated[
+        Path | None, typer.Option(help="Heatmaps of split gallery.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Evaluate a model on the query and gallery images of a manifest."""
+    import torch
+
+    from pgfl.config import EvaluationSettings
+    from pgfl.models.matching import FEATURES
+
+    known(use, FEATURES)
+    torch.set_num_threads(threads)
+    options = {
+        "metric": metric,
+        "feature": feature,
+        "batch_size": batch_size,
+        "protocol": protocol,
+        "rerank": rerank,
+    }
+    parsed = EvaluationSettings.parse(options, "evaluation")
+    if use == "global":
+        from pgfl.retrieval.stage import run_evaluation
+
+        report = run_evaluation(model, manifest, out, **parsed.model_dump())
+    elif branches is None or heatmaps_query is None or heatmaps_gallery is None:
+        raise UserError(f"--use {use}: needs --branches, --heatmaps-query and --heatmaps-gallery")
+    else:
+        from pgfl.retrieval.guided import run_guided_evaluation
+
+        report = run_guided_evaluation(
+            model,
+            manifest,
+            out,
+            use=use,
+            branches=branches,
+            heatmaps={"query": heatmaps_query, "gallery": heatmaps_gallery},
+            **parsed.model_dump(),
+        )
+    print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")

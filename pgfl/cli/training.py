@@ -1,0 +1,35 @@
+"""The command of the training stage."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgfl.cli.arguments import JsonSettings, json_settings
+
+app = typer.Typer()
+
+
+@app.command("train")
+def train(
+    manifest: Path,
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    state: Annotated[Path, typer.Option(help="Folder of the resume state.")],
+    heatmaps: Annotated[Path | None, typer.Option(help="Heatmaps of split train.")] = None,
+    pretrained: Annotated[Path | None, typer.Option(help="ImageNet weights.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    settings: JsonSettings = "{}",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes a device.")] = 2,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs (or CPU processes) to share.")] = 1,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Write event files to OUT/tensorboard.")
+    ] = False,
+) -> None:
+    """Train one variant; an interrupted run goes on where it was."""
+    from pgfl.recipe import Recipe
+    from pgfl.training.stage import Inputs, Job, run_training
+
+    recipe = Recipe.parse(json_settings(settings))
+    job = Job(out, state, threads, workers, devices, tensorboard)
+    run_training(Inputs(manifest, heatmaps, pretrained), recipe, seed, job)

@@ -11,6 +11,7 @@ from pgfl.errors import UserError
 from pgfl.files import file_hash, write_json
 from pgfl.models.student_file import load_student
 from pgfl.provenance import code_hash
+from pgfl.recipe import BRANCH_CODE
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.metrics import Evaluation, evaluate
@@ -75,7 +76,7 @@ def run_evaluation(
         "rerank": rerank,
         "model_sha256": file_hash(model),
         "manifest_sha256": file_hash(manifest),
-        "code": code_hash("pgfl.retrieval.stage"),
+        "code": code_hash("pgfl.retrieval.stage", without=BRANCH_CODE),
     }
     write_json(out, report)
     return report

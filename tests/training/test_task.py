@@ -5,7 +5,9 @@ from pgfl.losses.consistency import consistency_loss
 from pgfl.losses.identity import identity_loss
 from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
 from pgfl.losses.triplet import batch_hard_triplet_loss
-from pgfl.recipe import LossSettings
+from pgfl.models import pgfl
+from pgfl.recipe import LossSettings, ModelSettings, Recipe
+from pgfl.training import data, task
 from pgfl.training.task import Batch, losses
 
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -104,3 +106,35 @@ def test_the_contrastive_term_teaches_global_from_part(settings, temperature, no
         normalized=normalized,
     )
     torch.testing.assert_close(found["mcl"], 0.6 * expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "idle"),
+    [
+        ({"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}, 6),
+        ({"reid_on": ["global", "fused"], "lambda_cl": 0, "lambda_mcl": 0}, 3),
+        ({"reid_on": ["global", "fused"], "lambda_cl": 0, "lambda_mcl": 1}, 2),
+        ({"reid_on": ["global", "enhanced"], "lambda_cl": 0, "lambda_mcl": 0}, 3),
+        ({"reid_on": ["global", "enhanced"], "lambda_cl": 1, "lambda_mcl": 0}, 2),
+        ({"part_distillation": "consistency"}, 1),
+        ({}, 0),
+    ],
+)
+def test_code_that_counts_as_idle_is_never_run(settings, idle, monkeypatch):
+    """Else an edit of it would not train again what it has changed."""
+    loss = LossSettings.parse(settings)
+    modules = Recipe(loss=loss).idle_code
+    assert len(modules) == idle
+
+    def run(*_, **__):
+        raise AssertionError("idle code was run")
+
+    for consumer in (pgfl, task, data):
+        for name, value in list(vars(consumer).items()):
+            if getattr(value, "__module__", None) in modules:
+                monkeypatch.setattr(consumer, name, run)
+    small = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
+    maps = torch.full((4, 8, 4, 2), 1 / 8) if loss.uses_heatmaps else None
+    images = torch.randint(0, 256, (4, 64, 32, 3)).byte()
+    terms = losses(pgfl.PGFL(small, loss, identities=2), Batch(images, LABELS, maps), loss)
+    sum(terms.values()).backward()

@@ -5,6 +5,7 @@ rule evaluate:
     input:
         model=f"{run_folder('{train}', '{variant}', '{seed}')}/model.safetensors",
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
         f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.json",
     params:
@@ -13,7 +14,7 @@ rule evaluate:
         batch_size=settings.evaluation.batch_size,
         protocol=settings.evaluation.protocol,
         rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
-        code=code_hash("pgfl.retrieval.stage"),
+        code=code_hash("pgfl.retrieval.stage", without=BRANCH_CODE),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.log",
     conda:
@@ -35,6 +36,7 @@ rule evaluate_with_pose:
         model=f"{run_folder('{train}', '{variant}', '{seed}')}/model.safetensors",
         branches=f"{run_folder('{train}', '{variant}', '{seed}')}/branches.safetensors",
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
         query=f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/query.h5",
         gallery=f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/gallery.h5",
     output:

@@ -3,7 +3,10 @@
 
 def train_inputs(wildcards):
     recipe = settings.recipe(wildcards.variant)
-    files = {"manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv"}
+    files = {
+        "manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv",
+        "images": f"data/{EXPERIMENT}/{wildcards.train}/images",
+    }
     if recipe.loss.uses_heatmaps:
         kind = "heatmaps"
         if recipe.training.heatmaps == "true":
@@ -28,13 +31,16 @@ rule train:
         history=f"{run_folder('{train}', '{variant}', '{seed}')}/history.csv",
         provenance=f"{run_folder('{train}', '{variant}', '{seed}')}/provenance.json",
     params:
-        settings=lambda w: as_json(settings.recipe(w.variant).model_dump(mode="json")),
+        # Only what this variant reads: another temperature of Eq. 5 is nothing to the baseline.
+        settings=lambda w: as_json(settings.recipe(w.variant).as_trained().model_dump(mode="json")),
         heatmaps=lambda w, input: option("heatmaps", input.get("heatmaps")),
         pretrained=lambda w, input: option("pretrained", input.get("pretrained")),
         out=lambda w, output: os.path.dirname(output.model),
         # Snakemake deletes the outputs of a failed job; the resume state must outlive it.
         state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",
-        code=code_hash("pgfl.training.stage"),
+        code=lambda w: code_hash(
+            "pgfl.training.stage", without=settings.recipe(w.variant).idle_code
+        ),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/train.log",
     conda:

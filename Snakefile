@@ -28,6 +28,7 @@ rule all:
     input:
         DELIVERABLES,
         f"{RESULTS}/report.html",
+        KEPT,
 
 
 onstart:

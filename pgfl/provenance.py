@@ -96,7 +96,20 @@ def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
             # `from pgfl.losses import triplet` may name a module as well as an attribute.
             imported.extend(f"{source}.{alias.name}" for alias in node.names)
     own = tuple(name for name in imported if name.split(".")[0] == "pgfl")
-    return ast.dump(tree), own
+    return repr(_plain(tree)), own
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as nested lists, the same under every version of Python.
+
+    `ast.dump` is not: a field that a new version adds to every function would train all again.
+    """
+    if isinstance(node, list):
+        return [_plain(part) for part in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return [type(node).__name__, *([name, _plain(value)] for name, value in fields)]
 
 
 class _Bare(ast.NodeTransformer):
@@ -105,6 +118,11 @@ class _Bare(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if is_text else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        # Python 3.12 finds empty texts between the parts of an f-string.
+        parts = [part for part in node.values if getattr(part, "value", None) != ""]
+        return self.generic_visit(ast.JoinedStr(parts))
 
 
 def git_commit() -> str:

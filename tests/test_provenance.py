@@ -1,4 +1,5 @@
 import ast
+import subprocess
 
 import pytest
 
@@ -107,6 +108,24 @@ def test_modules_that_no_hash_counts_cannot_compute():
 def test_parsing_never_runs_the_code(package):
     (package / "helper.py").write_text("raise SystemExit('ran')\n")
     assert rehash()
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_another_python_has_the_same_hash(version):
+    stages = ["pgfl.training.stage", "pgfl.pose.stage", "pgfl.reporting.tables"]
+    script = f"from pgfl.provenance import code_hash; print(code_hash(*{stages}))"
+    try:
+        result = subprocess.run(
+            [f"python{version}", "-c", script],
+            cwd=provenance.PACKAGE_ROOT,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        pytest.skip(f"there is no Python {version} here")
+    if result.returncode and "pgfl" not in result.stderr:
+        pytest.skip(f"Python {version} does not start here")
+    assert result.stdout.strip() == code_hash(*stages), result.stderr
 
 
 def test_an_entry_that_does_not_exist_is_an_error(package):

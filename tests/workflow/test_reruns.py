@@ -320,21 +320,6 @@ CASES = {
 # Running them.
 
 
-LARGE = ("data", "cache", "runs", "results")
-
-
-def copy(finished, root):
-    """A copy of the finished project; what is large and never written into shares its space."""
-    shutil.copytree(
-        finished.root,
-        root,
-        ignore=lambda folder, names: LARGE if Path(folder) == finished.root else (),
-    )
-    for name in LARGE:
-        shutil.copytree(finished.root / name, root / name, copy_function=os.link)
-    return type(finished)(root)
-
-
 @pytest.fixture(scope="module")
 def plans(request, finished, tmp_path_factory):
     """For each case what the next run would make; two at a time, since planning takes seconds."""
@@ -342,7 +327,7 @@ def plans(request, finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cases")
 
     def plan(name):
-        project = copy(finished, folder / re.sub(r"\W", "_", name))
+        project = finished.copy(folder / re.sub(r"\W", "_", name))
         CASES[name].change(project.root)
         planned = set(project.planned())
         shutil.rmtree(project.root)
@@ -367,84 +352,78 @@ def test_exactly_this_is_made_again(plans, name):
 # Changes that take several steps.
 
 
-@pytest.fixture
-def steps(finished, tmp_path):
-    """A copy of the finished project, to do several things in."""
-    return copy(finished, tmp_path / "project")
-
-
-def test_another_archive_of_the_same_name_and_an_older_time_is_noticed(steps):
+def test_another_archive_of_the_same_name_and_an_older_time_is_noticed(copied):
     """Moved or copied files keep their time, so a newer time alone says too little."""
     images = "data/demo/partial_reid/images"
-    archive = steps.root / "archives" / "Partial-REID_Dataset.zip"
+    archive = copied.root / "archives" / "Partial-REID_Dataset.zip"
     archive.parent.mkdir()
     small = {"test_identities": 4, "height": 32, "width": 16}
     synthesize("partial_reid", archive, SyntheticSettings(seed=9, **small))
-    overlay = steps.root / "real.yaml"
+    overlay = copied.root / "real.yaml"
     overlay.write_text(f"archives: {{files: {{partial_reid: '{archive}'}}}}\n")
     options = ("--configfile", str(overlay), "--", images)
-    steps.snakemake(*options)
-    assert steps.planned(*options) == []
+    copied.snakemake(*options)
+    assert copied.planned(*options) == []
     replace(archive, archive.read_bytes())
-    assert steps.planned(*options) == []
+    assert copied.planned(*options) == []
     archive.unlink()
     synthesize("partial_reid", archive, SyntheticSettings(seed=8, **small))
     os.utime(archive, (1e9, 1e9))
     made = ["data/demo/archives/Partial-REID_Dataset.zip", images]
-    assert steps.planned(*options) == made
+    assert copied.planned(*options) == made
 
 
-def test_changed_photographs_behind_an_unchanged_table_are_noticed(steps):
-    photographs = steps.root / "photos"
-    shutil.copytree(steps.root / "data/demo/partial_reid/images", photographs)
+def test_changed_photographs_behind_an_unchanged_table_are_noticed(copied):
+    photographs = copied.root / "photos"
+    shutil.copytree(copied.root / "data/demo/partial_reid/images", photographs)
     files = sorted(photographs.rglob("*.jpg"))
     rows = [f"{file.relative_to(photographs)},train,{row // 5}" for row, file in enumerate(files)]
     (photographs / "mine.csv").write_text("\n".join(["image,split,pid", *rows]) + "\n")
-    overlay = steps.root / "mine.yaml"
+    overlay = copied.root / "mine.yaml"
     overlay.write_text("datasets: {mine: {table: photos/mine.csv}}\n")
     options = ("--configfile", str(overlay), "--", "data/demo/mine/manifest.csv")
-    steps.snakemake(*options)
-    before = (steps.root / "data/demo/mine/manifest.csv").read_bytes()
+    copied.snakemake(*options)
+    before = (copied.root / "data/demo/mine/manifest.csv").read_bytes()
     for file in files:
         file.touch()
-    assert steps.planned(*options) == []
+    assert copied.planned(*options) == []
     replace(files[3], files[4].read_bytes())
-    assert set(steps.planned(*options)) == data_set("mine")
-    steps.snakemake(*options)
-    assert (steps.root / "data/demo/mine/manifest.csv").read_bytes() != before
-    assert steps.planned(*options) == []
+    assert set(copied.planned(*options)) == data_set("mine")
+    copied.snakemake(*options)
+    assert (copied.root / "data/demo/mine/manifest.csv").read_bytes() != before
+    assert copied.planned(*options) == []
     files[3].unlink()
-    code, output = steps.snakemake("--dry-run", *options, check=False)
+    code, output = copied.snakemake("--dry-run", *options, check=False)
     assert code != 0 and f"setting datasets.mine: photos/{rows[3].split(',')[0]} is gone" in output
 
 
-def test_another_branch_and_back(steps):
+def test_another_branch_and_back(copied):
     def git(*arguments):
         identity = ("-c", "user.name=A", "-c", "user.email=a@b.c")
-        subprocess.run(["git", *identity, *arguments], cwd=steps.root, check=True)
+        subprocess.run(["git", *identity, *arguments], cwd=copied.root, check=True)
 
-    shutil.copy(DOCUMENT.parents[1] / ".gitignore", steps.root)
+    shutil.copy(DOCUMENT.parents[1] / ".gitignore", copied.root)
     git("init", "--quiet", "--initial-branch", "one")
     git("add", ".")
     git("commit", "--quiet", "--message", "one")
     git("checkout", "--quiet", "-b", "two")
-    edit(steps.root, "pgfl/losses/triplet.py", "+ margin).clamp", "+ 0 + margin).clamp")
-    edit(steps.root, "pgfl/reporting/published/table2.csv", "LOMO", "lomo")
-    weights = steps.root / "pgfl/pose/weights/hrnet_small.safetensors"
+    edit(copied.root, "pgfl/losses/triplet.py", "+ margin).clamp", "+ 0 + margin).clamp")
+    edit(copied.root, "pgfl/reporting/published/table2.csv", "LOMO", "lomo")
+    weights = copied.root / "pgfl/pose/weights/hrnet_small.safetensors"
     replace(weights, weights.read_bytes() + b" ")
     git("commit", "--quiet", "--all", "--message", "two")
-    assert set(steps.planned()) == HEATMAPS | from_training(ALL) | shown("heatmaps")
+    assert set(copied.planned()) == HEATMAPS | from_training(ALL) | shown("heatmaps")
     git("checkout", "--quiet", "one")
-    assert weights.stat().st_mtime > (steps.root / "results/report.html").stat().st_mtime
-    assert steps.planned() == []
+    assert weights.stat().st_mtime > (copied.root / "results/report.html").stat().st_mtime
+    assert copied.planned() == []
 
 
-def test_another_experiment_and_back_makes_the_results_again_and_nothing_else(steps):
-    table = steps.root / "results/table2.csv"
+def test_another_experiment_and_back_makes_the_results_again_and_nothing_else(copied):
+    table = copied.root / "results/table2.csv"
     ours = table.read_bytes()
-    small = yaml.safe_load((steps.root / "config.yaml").read_text())
-    demo = yaml.safe_load((steps.root / "workflow/experiments/demo.yaml").read_text())
-    overlay = steps.root / "paper.yaml"
+    small = yaml.safe_load((copied.root / "config.yaml").read_text())
+    demo = yaml.safe_load((copied.root / "workflow/experiments/demo.yaml").read_text())
+    overlay = copied.root / "paper.yaml"
     # The paper's experiment, as small as the demo and drawn, since its archives are not here.
     parts = ("archives", "synthetic", "pose", "model", "training")
     overlay.write_text(
@@ -453,40 +432,40 @@ def test_another_experiment_and_back_makes_the_results_again_and_nothing_else(st
         )
     )
     other = ("--configfile", str(overlay))
-    planned = steps.planned(*other)
+    planned = copied.planned(*other)
     results = {name for name in planned if name.startswith("results/")}
     assert results == deliverables(ALL) | shown("table1", "heatmaps", "partial_duke")
     apart = {"/".join(name.split("/")[:2]) for name in set(planned) - results}
     assert apart == {"data/paper", "cache/paper", "runs/paper"}
     # Pretend to have run it all: files with nothing in them, which Snakemake takes as its own.
     for name in planned:
-        path = steps.root / name
+        path = copied.root / name
         if path.name == "images":
             path.mkdir(parents=True)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
             path.write_text("")
-    steps.snakemake("--touch", *other)
-    assert steps.planned(*other) == []
-    assert set(steps.planned()) == results
-    steps.snakemake("results/table2.csv")
+    copied.snakemake("--touch", *other)
+    assert copied.planned(*other) == []
+    assert set(copied.planned()) == results
+    copied.snakemake("results/table2.csv")
     assert table.read_bytes() == ours and b",demo," in ours
-    assert set(steps.planned()) == results - shown("table2") | REPORT
+    assert set(copied.planned()) == results - shown("table2") | REPORT
 
 
-def test_heatmaps_that_are_made_again_train_nothing_again(steps):
+def test_heatmaps_that_are_made_again_train_nothing_again(copied):
     """Snakemake runs all that was made of them; a training finds its very own run and ends."""
     heatmaps, run = f"cache/demo/heatmaps/{OD}/train.h5", f"runs/demo/{OD}/sab/seed0"
-    model = steps.root / run / "model.safetensors"
+    model = copied.root / run / "model.safetensors"
     before = model.read_bytes()
-    (steps.root / heatmaps).unlink()
+    (copied.root / heatmaps).unlink()
     targets = (heatmaps, f"{run}/model.safetensors")
-    assert set(steps.planned("--", *targets)) == {heatmaps} | trained({(OD, "sab")})
-    steps.snakemake("--", *targets)
+    assert set(copied.planned("--", *targets)) == {heatmaps} | trained({(OD, "sab")})
+    copied.snakemake("--", *targets)
     assert model.read_bytes() == before
-    assert "taken back from" in (steps.root / "logs" / run / "train.log").read_text()
-    assert steps.planned("--", *targets) == []
+    assert "taken back from" in (copied.root / "logs" / run / "train.log").read_text()
+    assert copied.planned("--", *targets) == []
 
 
 STEPS = {

@@ -140,7 +140,7 @@ class PGFL(nn.Module):
             features["part"] = self.part_branch(parts)
             features["fused"] = f_g + features["part"]
         if self.uses_foreground:
-            attention = self._attention(feature_map, parts)
+            attention = self._attention(feature_map, maps, parts)
             features["foreground"] = f_f = attend(feature_map, attention)
             if self.settings.foreground_scale == "matched":
                 f_f = f_f * length_ratio(f_g, f_f)
@@ -157,10 +157,12 @@ class PGFL(nn.Module):
         _, feature_map = self._feature_maps(images)
         maps = resize_heatmaps(heatmaps, tuple(feature_map.shape[2:]))
         parts = pool_parts(feature_map, maps, self.settings.part_pooling)
-        return self._attention(feature_map, parts)
+        return self._attention(feature_map, maps, parts)
 
-    def _attention(self, feature_map: Tensor, parts: Tensor) -> Tensor:
+    def _attention(self, feature_map: Tensor, maps: Tensor, parts: Tensor) -> Tensor:
         settings = self.settings
+        if settings.attention == "maps":
+            return maps.mean(dim=1)
         return foreground_attention(
             feature_map, parts.mean(dim=1), settings.attention, settings.attention_temperature
         )

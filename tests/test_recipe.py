@@ -19,6 +19,7 @@ CHANGES = [
     ("model", "part_pooling", "mean"),
     ("model", "second_layer4", "separate"),
     ("model", "attention", "uniform"),
+    ("model", "attention", "maps"),
     ("model", "attention_temperature", 0.2),
     ("model", "foreground_scale", "matched"),
     ("loss", "consistency", "mean"),
@@ -61,9 +62,18 @@ def test_nothing_that_is_read_is_lost(name):
     assert once == once.as_trained() == full
 
 
-def test_temperatures_of_what_has_none():
-    dot = {"model": {"attention": "dot", "part_pooling": "mean"}, "loss": WHOLE}
-    warmer = {**dot, "model": {**dot["model"], "attention_temperature": 0.5}}
-    assert Recipe.parse(warmer).as_trained() == Recipe.parse(dot).as_trained()
+@pytest.mark.parametrize(
+    ("attention", "has_one"),
+    [("cosine", True), ("centred", True), ("dot", False), ("maps", False), ("uniform", False)],
+)
+def test_a_temperature_counts_where_there_is_one(attention, has_one):
+    model = {"attention": attention, "part_pooling": "mean"}
+    warmer = {"model": model | {"attention_temperature": 0.5}, "loss": WHOLE}
+    as_it_is = {"model": model, "loss": WHOLE}
+    same = Recipe.parse(warmer).as_trained() == Recipe.parse(as_it_is).as_trained()
+    assert same != has_one
+
+
+def test_raw_products_have_no_temperature():
     raw = recipe(WHOLE | {"contrastive": "raw", "contrastive_temperature": 0.5})
     assert raw.as_trained() == recipe(WHOLE | {"contrastive": "raw"}).as_trained()

@@ -76,5 +76,8 @@ def _now(path: Path, was: Photograph) -> str:
 
 def _listed(table: Path) -> list[str]:
     """The image names of a user's table; a wrong table is the taking's own business."""
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return sorted({row["image"] for row in csv.DictReader(file) if row.get("image")})
+    try:
+        with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            return sorted({row["image"] for row in csv.DictReader(file) if row.get("image")})
+    except csv.Error:
+        return []

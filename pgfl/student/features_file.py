@@ -1,0 +1,168 @@
+"""`features.npz`: the features of a folder's images, readable by plain NumPy, without pickle.
+
+    with numpy.load("features.npz") as file:
+        names, features = file["names"], file["features"]
+
+| array | |
+| --- | --- |
+| `features` | float32 (N, d), each row of length one |
+| `names` | text (N,), paths below `folder`, sorted |
+| `folder` | text, where the names started from when they were embedded |
+| `model_sha256` | text, of the student's file |
+| `precision` | text, the precision they were computed in |
+| `unreadable` | text (M,), files that look like images and could not be read |
+"""
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from pgfl.errors import UserError
+from pgfl.files import whole_file
+
+FEATURES = "features"
+TEXTS = ("folder", "model_sha256", "precision")
+CHUNK_BYTES = 64 * 2**20
+"""How much of the features is read at a time."""
+
+
+@dataclass(frozen=True)
+class FeaturesFile:
+    """What such a file holds, less the features: these are read piece by piece."""
+
+    path: Path
+    names: np.ndarray
+    folder: Path
+    model_sha256: str
+    precision: str
+    unreadable: tuple[str, ...]
+    channels: int
+
+    def chunks(self, rows: int | None = None) -> Iterator[np.ndarray]:
+        """The features in order, some rows at a time; memory does not grow with their number.
+
+        Args:
+            rows: in a piece; None for about 64 MiB.
+
+        Yields:
+            float32 (n, channels).
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        rows = rows or max(1, CHUNK_BYTES // (4 * self.channels))
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{FEATURES}.npy") as file:
+                _header(file)
+                for start in range(0, len(self.names), rows):
+                    count = min(rows, len(self.names) - start)
+                    piece = np.empty((count, self.channels), dtype=np.float32)
+                    _fill(file, piece)
+                    yield piece
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise _damaged(self.path, error) from None
+
+    def load(self) -> np.ndarray:
+        """All features at once: float32 (N, channels)."""
+        pieces = list(self.chunks())
+        return np.concatenate(pieces) if pieces else np.empty((0, self.channels), np.float32)
+
+
+def read_features_file(path: Path) -> FeaturesFile:
+    """Open a file that `write_features_file` has written.
+
+    Raises:
+        UserError: missing, damaged, or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            names, unreadable = content["names"], content["unreadable"]
+            texts = {key: str(content[key]) for key in TEXTS}
+        with zipfile.ZipFile(path) as archive, archive.open(f"{FEATURES}.npy") as file:
+            count, channels = _header(file)
+    except KeyError as error:
+        raise UserError(f"{path}: not written by `pgfl embed` (lacks {error})") from None
+    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from None
+    if len(names) != count:
+        raise _damaged(path, f"{len(names)} names, {count} features")
+    return FeaturesFile(
+        path,
+        names,
+        Path(texts["folder"]),
+        texts["model_sha256"],
+        texts["precision"],
+        tuple(map(str, unreadable)),
+        channels,
+    )
+
+
+def write_features_file(
+    path: Path,
+    names: list[str],
+    channels: int,
+    pieces: Iterable[np.ndarray],
+    texts: dict[str, str],
+    unreadable: list[str],
+) -> None:
+    """Write such a file whole, with no more than one piece in memory.
+
+    Args:
+        path: the file.
+        names: of all rows.
+        channels: the length of a row.
+        pieces: float32 (n, channels) each, together as many rows as names.
+        texts: `folder`, `model_sha256` and `precision`.
+        unreadable: names of files without a feature.
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), channels)}
+    small = {key: np.array(texts[key]) for key in TEXTS}
+    small |= {"names": _text_array(names), "unreadable": _text_array(unreadable)}
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in small.items():
+            with _member(archive, name) as file:
+                npy.write_array(file, array, allow_pickle=False)
+        with _member(archive, FEATURES) as file:
+            npy.write_array_header_1_0(file, header)
+            for piece in pieces:
+                file.write(np.ascontiguousarray(piece, dtype="<f4").data)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    # Without a date, so that equal features make equal files.
+    return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
+
+
+def _text_array(texts: list[str]) -> np.ndarray:
+    return np.array(texts, dtype=str) if texts else np.empty(0, dtype="<U1")
+
+
+def _header(file: IO[bytes]) -> tuple[int, int]:
+    """Rows and columns, by the header; `file` then stands at the first number."""
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("an unknown version of npy")
+    shape, fortran, kind = npy.read_array_header_1_0(file)
+    if fortran or kind != np.dtype("<f4") or len(shape) != 2 or shape[1] < 1:
+        raise ValueError(f"features are {kind} {shape}")
+    return shape
+
+
+def _fill(file: IO[bytes], array: np.ndarray) -> None:
+    view = memoryview(array).cast("B")
+    filled = 0
+    while filled < len(view):
+        read = file.readinto(view[filled:])
+        if not read:
+            raise ValueError("it ends too early")
+        filled += read
+
+
+def _damaged(path: Path, reason: object) -> UserError:
+    return UserError(f"{path}: not a file of features, or damaged ({reason}); embed again")

@@ -79,3 +79,24 @@ def search(
     )
     for file in out:
         print(f"{file}: {found.title}")
+
+
+@app.command("export")
+def export(
+    model: Annotated[Path, typer.Argument(help="A student, model.safetensors.")],
+    out: OneOut,
+    fp16: Annotated[bool, typer.Option("--fp16", help="The backbone in half precision.")] = False,
+) -> None:
+    """Write a student as ONNX, checked against PyTorch and against the plain backbone."""
+    from pgfl.student.export import export
+
+    done = export(model, out, "fp16" if fp16 else "fp32")
+    graph, backbone = done.graph, done.backbone
+    print(
+        f"{out}: no pose branch in it\n"
+        f"  in the graph:       {graph.macs:,} MACs, {graph.parameters:,} parameters, "
+        f"{done.around:,} of them around the backbone\n"
+        f"  the plain backbone: {backbone.macs:,} MACs, {backbone.parameters:,} parameters "
+        f"({done.trained.parameters:,} before normalisations were folded)\n"
+        f"  cosine distance from PyTorch: at most {done.distance:.1e} over {done.images} images"
+    )

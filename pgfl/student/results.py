@@ -25,11 +25,13 @@ h1 { font-size: 1.4em; margin-bottom: .3em; }
 h2 { font-size: 1em; font-weight: 600; margin: 0 0 .5em; overflow-wrap: anywhere; }
 .about { color: #444; max-width: 60em; margin: .2em 0; }
 section { border-top: 1px solid #ccc; padding: .9em 0 .4em; break-inside: avoid; }
-.list { display: flex; flex-wrap: wrap; align-items: flex-end; gap: .9em; }
-figure { width: 7.5em; margin: 0 0 .5em; }
-figure img { display: block; max-width: 100%; max-height: 14em; margin: 0 auto;
-             border: 1px solid #bbb; }
-.query { padding-right: 1.1em; border-right: 1px solid #ccc; }
+.list { display: flex; gap: 1.1em; align-items: flex-start; }
+.hits { flex: 1; display: grid; gap: .5em; align-items: end;
+        grid-template-columns: repeat(auto-fill, minmax(5.8em, 1fr)); }
+figure { margin: 0 0 .5em; }
+figure img { display: block; max-width: 100%; max-height: 13em; margin: 0 auto;
+             box-sizing: border-box; border: 1px solid #bbb; }
+.query { flex: 0 0 8em; padding-right: 1.1em; border-right: 1px solid #ccc; }
 .query img { border: 4px solid #000; }
 .same img { border: 4px solid #008c3c; } .other img { border: 4px dashed #cd141e; }
 figcaption { font-size: .8em; line-height: 1.3; text-align: center; overflow-wrap: anywhere; }
@@ -109,23 +111,27 @@ WRITERS: dict[str, Callable[[Results, Path], None]] = {
 
 
 def _section(row: RankedList, gallery: Path, picture: Callable[[Path], str]) -> str:
-    figures = [_figure("query", picture(row.query), "<b>query</b>", row.label)]
+    figures = []
     for rank, hit in enumerate(row.hits, start=1):
         kind = {True: "same", False: "other", None: "hit"}[hit.match]
         caption = f"<b>{rank}</b> &nbsp; {hit.score:.3f}"
-        figures.append(_figure(kind, picture(hit.image), caption, _name(hit.image, gallery)))
+        name = escape(_name(hit.image, gallery))
+        caption += f'<br><span class="name">{name}</span>'
+        figures.append(_figure(kind, picture(hit.image), name, caption))
+    label = escape(row.label)
+    query = _figure("query", picture(row.query), label, "<b>query</b>")
+    hits = "\n".join(figures)
     return (
-        f'<section>\n<h2>{escape(row.label)}</h2>\n<div class="list">\n'
-        + "\n".join(figures)
-        + "\n</div>\n</section>"
+        f'<section>\n<h2>{label}</h2>\n<div class="list">\n{query}\n'
+        f'<div class="hits">\n{hits}\n</div>\n</div>\n</section>'
     )
 
 
-def _figure(kind: str, source: str, caption: str, name: str) -> str:
-    name = escape(name)
+def _figure(kind: str, source: str, alt: str, caption: str) -> str:
+    """Source, alternative text and caption are HTML already."""
     return (
-        f'<figure class="{kind}"><img src="{source}" alt="{name}">'
-        f'<figcaption>{caption}<br><span class="name">{name}</span></figcaption></figure>'
+        f'<figure class="{kind}"><img src="{source}" alt="{alt}">'
+        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 

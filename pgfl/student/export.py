@@ -322,4 +322,7 @@ def _describe(
 def _need_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"exporting needs {', '.join(missing)}: pip install 'pgfl-kd[export]'")
+        raise UserError(
+            f"exporting needs {', '.join(missing)}: pip install '.[export]' in the repository's "
+            "folder"
+        )

@@ -194,14 +194,14 @@ def _farthest(model: Any, reference: Embedder) -> tuple[float, int]:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    farthest, count = 0.0, 0
+    distances = []
     for images in _comparison_images(reference.height, reference.width):
         with torch.inference_mode():
             expected = unit_length(reference.network(torch.from_numpy(images)).numpy())
         (found,) = session.run([OUTPUT], {INPUT: images})
-        farthest = max(farthest, cosine_distances(found, expected).max())
-        count += len(images)
-    return float(farthest), count
+        distances.append(cosine_distances(found, expected))
+    found = np.concatenate(distances)
+    return float(found.max()), len(found)  # NaN stays NaN
 
 
 def cosine_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

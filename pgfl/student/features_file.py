@@ -27,6 +27,8 @@ from pgfl.files import whole_file
 
 FEATURES = "features"
 TEXTS = ("folder", "model_sha256", "precision")
+DAMAGE = (EOFError, OSError, ValueError, zipfile.BadZipFile)
+"""What NumPy and zipfile raise for files that are not theirs, or not whole."""
 CHUNK_BYTES = 64 * 2**20
 """How much of the features is read at a time."""
 
@@ -64,7 +66,7 @@ class FeaturesFile:
                     piece = np.empty((count, self.channels), dtype=np.float32)
                     _fill(file, piece)
                     yield piece
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise _damaged(self.path, error) from None
 
     def load(self) -> np.ndarray:
@@ -88,8 +90,8 @@ def read_features_file(path: Path) -> FeaturesFile:
         with zipfile.ZipFile(path) as archive, archive.open(f"{FEATURES}.npy") as file:
             count, channels = _header(file)
     except KeyError as error:
-        raise UserError(f"{path}: not written by `pgfl embed` (lacks {error})") from None
-    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not written by `pgfl embed` ({error.args[0]})") from None
+    except (*DAMAGE, AttributeError, TypeError) as error:
         raise _damaged(path, error) from None
     if len(names) != count:
         raise _damaged(path, f"{len(names)} names, {count} features")

@@ -156,9 +156,8 @@ def test_a_package_of_an_extra_that_is_missing_is_one_line(module, extra):
     code = (
         f"import sys; sys.modules[{module!r}] = None\n"
         "from pgfl.cli import main\n"
-        f"import pgfl.cli.main as cli\n"
         f"def app():\n    import {module}.core\n"
-        "cli.app = app\nmain()\n"
+        "sys.modules['pgfl.cli.main'].app = app\nmain()\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1

@@ -93,7 +93,7 @@ def export(path: Path, out: Path, precision: str = "fp32") -> Exported:
     reference = Embedder(path, "cpu", "fp32")
     student, settings = load_student(path)
     size = reference.height, reference.width
-    student.normalize.load_state_dict(reference.network.normalize.state_dict())
+    student.normalize = reference.network.normalize  # with the constants of the file
     plain = build_backbone(settings).eval()
     plain.load_state_dict(student.backbone.state_dict())
     trained = measure(plain, torch.zeros(1, 3, *size))

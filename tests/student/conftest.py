@@ -1,13 +1,16 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
+import safetensors
 import torch
 
 import pgfl
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
 from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_student
+from pgfl.models.student_file import save_student, save_tensors
 from pgfl.recipe import LossSettings, ModelSettings
 
 SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
@@ -62,3 +65,18 @@ def people(tmp_path):
         )
         assert cv2.imwrite(str(folder / name), crop.image[..., ::-1])
     return folder
+
+
+@pytest.fixture(scope="session")
+def changed():
+    """Writes the same student with other words about its input."""
+
+    def write(model_file, path, **preprocessing):
+        with safetensors.safe_open(model_file, "pt") as file:
+            metadata = file.metadata()
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        stated = json.loads(metadata["preprocessing"]) | preprocessing
+        save_tensors(state, path, metadata | {"preprocessing": json.dumps(stated)})
+        return path
+
+    return write

@@ -1,16 +1,13 @@
-import json
-
 import cv2
 import numpy as np
 import pytest
-import safetensors
 import torch
 from PIL import Image
 
 import pgfl
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
-from pgfl.models.student_file import load_student, save_tensors
+from pgfl.models.student_file import load_student
 from pgfl.retrieval.embed import embed
 from pgfl.student.embedder import unit_length
 from pgfl.student.folder import image_names
@@ -103,17 +100,7 @@ def test_it_is_silent_unless_asked_and_leaves_opencv_as_it_was(student, people, 
     assert "embedding" in capsys.readouterr().err
 
 
-def changed(model_file, path, **preprocessing):
-    """The same student with other words about its input."""
-    with safetensors.safe_open(model_file, "pt") as file:
-        metadata = file.metadata()
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    stated = json.loads(metadata["preprocessing"]) | preprocessing
-    save_tensors(state, path, metadata | {"preprocessing": json.dumps(stated)})
-    return path
-
-
-def test_the_file_says_how_images_are_prepared(student, model_file, people, tmp_path):
+def test_the_file_says_how_images_are_prepared(student, model_file, people, tmp_path, changed):
     path = changed(model_file, tmp_path / "m.safetensors", mean=[1, 2, 3], std=[90, 80, 70])
     other = pgfl.load(path, device="cpu")
     image = resized(read_image(people / "01.jpg"), 64, 32)
@@ -129,13 +116,13 @@ def test_the_file_says_how_images_are_prepared(student, model_file, people, tmp_
 @pytest.mark.parametrize(
     "stated", [{"colours": "BGR"}, {"range": [0, 1]}, {"mean": [1, 2]}, {"height": -4}]
 )
-def test_preparations_that_are_unknown_are_refused(model_file, tmp_path, stated):
+def test_preparations_that_are_unknown_are_refused(model_file, tmp_path, changed, stated):
     path = changed(model_file, tmp_path / "m.safetensors", **stated)
     with pytest.raises(UserError, match="prepared in a way that this version does not know"):
         pgfl.load(path)
 
 
-def test_a_file_without_such_words_is_refused(model_file, tmp_path):
+def test_a_file_without_such_words_is_refused(model_file, tmp_path, changed):
     path = changed(model_file, tmp_path / "m.safetensors", mean=None)
     with pytest.raises(UserError, match="do not say how images are prepared"):
         pgfl.load(path)

@@ -13,11 +13,14 @@
 | `unreadable` | text (M,), files that look like images and could not be read |
 """
 
+import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import numpy as np
 from numpy.lib import format as npy
@@ -27,7 +30,9 @@ from pgfl.files import whole_file
 
 FEATURES = "features"
 TEXTS = ("folder", "model_sha256", "precision")
-DAMAGE = (EOFError, OSError, ValueError, zipfile.BadZipFile)
+ZIP_NAME_LENGTHS = 26
+"""Where in a member's local header the lengths of its name and extra fields stand."""
+DAMAGE = (EOFError, OSError, ValueError, struct.error, zipfile.BadZipFile)
 """What NumPy and zipfile raise for files that are not theirs, or not whole."""
 CHUNK_BYTES = 64 * 2**20
 """How much of the features is read at a time."""
@@ -52,27 +57,76 @@ class FeaturesFile:
             rows: in a piece; None for about 64 MiB.
 
         Yields:
-            float32 (n, channels).
+            float32 (n, channels), overwritten by the next one.
 
         Raises:
             UserError: the file is damaged.
         """
         rows = rows or max(1, CHUNK_BYTES // (4 * self.channels))
+        room = np.empty((min(rows, len(self.names)), self.channels), dtype=np.float32)
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{FEATURES}.npy") as file:
-                _header(file)
+            with _Stored(self.path) as stored:
                 for start in range(0, len(self.names), rows):
-                    count = min(rows, len(self.names) - start)
-                    piece = np.empty((count, self.channels), dtype=np.float32)
-                    _fill(file, piece)
+                    piece = room[: len(self.names) - start]
+                    stored.fill(piece)
                     yield piece
+                stored.check()
         except DAMAGE as error:
             raise _damaged(self.path, error) from None
 
     def load(self) -> np.ndarray:
-        """All features at once: float32 (N, channels)."""
-        pieces = list(self.chunks())
-        return np.concatenate(pieces) if pieces else np.empty((0, self.channels), np.float32)
+        """All features at once: float32 (N, channels).
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        features = np.empty((len(self.names), self.channels), dtype=np.float32)
+        start = 0
+        for piece in self.chunks():
+            features[start : start + len(piece)] = piece
+            start += len(piece)
+        return features
+
+
+class _Stored:
+    """The bytes of the features within the zip file.
+
+    They are stored as they are, and read without zipfile, which would copy them several times:
+    reading takes longer than the search itself.
+    """
+
+    def __init__(self, path: Path):
+        with zipfile.ZipFile(path) as archive:
+            self.info = archive.getinfo(f"{FEATURES}.npy")
+        if self.info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError("features are compressed")
+        self.file = path.open("rb")
+        self.file.seek(self.info.header_offset + ZIP_NAME_LENGTHS)
+        # The local header ends with a name and extra fields of lengths of its own.
+        lengths = struct.unpack("<2H", self.file.read(4))
+        self.file.seek(sum(lengths), io.SEEK_CUR)
+        start = self.file.tell()
+        self.rows, self.channels = _header(self.file)
+        size = self.file.tell() - start
+        self.file.seek(start)
+        self.checksum = zlib.crc32(self.file.read(size))
+
+    def fill(self, array: np.ndarray) -> None:
+        """Read the next rows into an array."""
+        if self.file.readinto(memoryview(array).cast("B")) < array.nbytes:
+            raise ValueError("it ends too early")
+        self.checksum = zlib.crc32(array, self.checksum)
+
+    def check(self) -> None:
+        """After the last row: whether all bytes were those that were written."""
+        if self.checksum != self.info.CRC:
+            raise ValueError("wrong checksum")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
 
 
 def read_features_file(path: Path) -> FeaturesFile:
@@ -87,8 +141,8 @@ def read_features_file(path: Path) -> FeaturesFile:
         with np.load(path, allow_pickle=False) as content:
             names, unreadable = content["names"], content["unreadable"]
             texts = {key: str(content[key]) for key in TEXTS}
-        with zipfile.ZipFile(path) as archive, archive.open(f"{FEATURES}.npy") as file:
-            count, channels = _header(file)
+        with _Stored(path) as stored:
+            count, channels = stored.rows, stored.channels
     except KeyError as error:
         raise UserError(f"{path}: not written by `pgfl embed` ({error.args[0]})") from None
     except (*DAMAGE, AttributeError, TypeError) as error:
@@ -154,16 +208,6 @@ def _header(file: IO[bytes]) -> tuple[int, int]:
     if fortran or kind != np.dtype("<f4") or len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"features are {kind} {shape}")
     return shape
-
-
-def _fill(file: IO[bytes], array: np.ndarray) -> None:
-    view = memoryview(array).cast("B")
-    filled = 0
-    while filled < len(view):
-        read = file.readinto(view[filled:])
-        if not read:
-            raise ValueError("it ends too early")
-        filled += read
 
 
 def _damaged(path: Path, reason: object) -> UserError:

@@ -37,7 +37,7 @@ def test_pieces_make_the_whole(file, features, names, rows):
     found = read_features_file(file)
     assert found.names.tolist() == names and found.unreadable == ("bad.png",)
     assert (str(found.folder), found.model_sha256) == ("/people", "ab" * 32)
-    pieces = list(found.chunks(rows))
+    pieces = [piece.copy() for piece in found.chunks(rows)]
     assert all(len(piece) <= (rows or 10) for piece in pieces)
     assert np.array_equal(np.concatenate(pieces), features)
     assert np.array_equal(found.load(), features)
@@ -81,6 +81,19 @@ def test_features_of_other_shapes_are_refused(file, tmp_path, shape):
     np.savez(tmp_path / "odd.npz", **arrays)
     with pytest.raises(UserError, match="not a file of features"):
         read_features_file(tmp_path / "odd.npz")
+
+
+def test_compressed_features_are_refused(file, tmp_path):
+    with np.load(file) as content:
+        np.savez_compressed(tmp_path / "small.npz", **content)
+    with pytest.raises(UserError, match="features are compressed"):
+        read_features_file(tmp_path / "small.npz")
+
+
+def test_what_numpy_has_written_is_read_too(file, tmp_path, features):
+    with np.load(file) as content:
+        np.savez(tmp_path / "again.npz", **content)
+    assert np.array_equal(read_features_file(tmp_path / "again.npz").load(), features)
 
 
 def test_arrays_of_objects_are_never_unpickled(file, tmp_path):

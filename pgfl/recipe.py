@@ -32,10 +32,11 @@ class ModelSettings(Settings):
     """Input width in pixels."""
     part_pooling: Literal["sum", "mean"] = "sum"
     """g() of Eq. 1: `sum` is the heatmap-weighted mean, `mean` divides it by h*w as printed."""
-    attention: Literal["cosine", "dot", "uniform"] = "cosine"
-    """Eq. 2: `cosine` as the text says, `dot` as the formula says, `uniform` as a control."""
+    attention: Literal["cosine", "dot", "centred", "maps", "uniform"] = "cosine"
+    """Eq. 2: `cosine` as the text says, `dot` as the formula says, `centred` as a cosine about the
+    image's mean feature, `maps` the mean of the part maps themselves, `uniform` as a control."""
     attention_temperature: float = Field(0.1, gt=0)
-    """Divides the similarity before the softmax of Eq. 2 (cosine only)."""
+    """Divides the similarity before the softmax of Eq. 2 (cosine and centred only)."""
     foreground_scale: Literal["as_is", "matched"] = "as_is"
     """`matched`: in f_E = f_F + f_G, f_F is first brought to the length of f_G."""
 

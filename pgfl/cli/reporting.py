@@ -192,3 +192,40 @@ def response_figure(
     torch.set_num_threads(threads)
     files = {method: [Path(p) for p in paths] for method, paths in json_settings(students).items()}
     draw_responses(files, manifest, experiment, out, heatmaps, table)
+
+
+@app.command("diagnose")
+def diagnose(
+    manifest: Path,
+    networks: Annotated[
+        str,
+        typer.Option(
+            help='JSON: {"variant": {"model": ..., "branches": ..., "heatmaps": ... or null, '
+            '"recipe": {...}}}.'
+        ),
+    ],
+    out: Out,
+    experiment: Experiment,
+    seed: Annotated[int, typer.Option(min=0, help="The networks' own.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Look inside trained networks: lengths, attention, each loss's pull at the student."""
+    import torch
+
+    from pgfl.recipe import Recipe
+    from pgfl.reporting.diagnosis import Trained, write_diagnosis
+
+    torch.set_num_threads(threads)
+    try:
+        trained = {
+            name: Trained(
+                Path(files["model"]),
+                Path(files["branches"]),
+                Path(files["heatmaps"]) if files["heatmaps"] else None,
+                Recipe.parse(files["recipe"], name),
+            )
+            for name, files in json_settings(networks).items()
+        }
+    except KeyError as error:
+        raise UserError(f"--networks: {error} is missing") from None
+    write_diagnosis(trained, manifest, seed, experiment, out)

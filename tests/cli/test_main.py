@@ -30,6 +30,7 @@ COMMANDS = [
     ["feature-table"],
     ["speed-table"],
     ["response-figure"],
+    ["diagnose"],
     ["embed"],
     ["search"],
     ["export"],

@@ -349,3 +349,22 @@ def test_a_data_set_can_be_verified_again_and_damage_is_named(finished):
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "001_03.tif: not an image, or damaged" in line
+
+
+def test_looking_inside_the_networks_trains_nothing(finished):
+    target = finished.root / "results/diagnosis.csv"
+    try:
+        _, output = finished.snakemake("--cores", "1", "results/diagnosis.csv")
+        assert "Training" not in output
+        table = pd.read_csv(target, index_col="variant")
+    finally:
+        for file in target.parent.glob("diagnosis.*"):
+            file.unlink()
+    assert list(table.index) == [*ABLATION[:6]]
+    assert (table["length.global"] > 0).all()
+    assert table["pull.mcl"].notna().to_dict() == {
+        variant: variant in ("sab_im", "sab_im_feb", "pgfl_kd") for variant in ABLATION[:6]
+    }
+    whole = table.loc["pgfl_kd"]
+    assert 0 <= whole["attention.entropy"] <= 1
+    assert 0 < whole["attention.area"] <= 1

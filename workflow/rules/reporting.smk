@@ -152,6 +152,65 @@ rule comparison:
         " 2>&1 | tee {log:q}"
 
 
+FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
+
+
+def feature_run(variant, seed):
+    return run_folder(TRAIN_SET[FEATURE_TEST_SET], variant, seed)
+
+
+def diagnosed():
+    """The networks to look into: those of Table 6 and of all comparisons, with the first seed."""
+    variants = [
+        *TABLES[6].reproduced.values(),
+        *(name for comparison in settings.comparisons.values() for name in comparison.variants),
+    ]
+    return {
+        variant: {
+            "model": f"{feature_run(variant, settings.seeds[0])}/model.safetensors",
+            "branches": f"{feature_run(variant, settings.seeds[0])}/branches.safetensors",
+            "heatmaps": training_heatmaps(variant, TRAIN_SET[FEATURE_TEST_SET]),
+            "recipe": settings.recipe(variant).model_dump(mode="json"),
+        }
+        for variant in dict.fromkeys(variants)
+    }
+
+
+def diagnosed_files(wildcards):
+    return [
+        network[file]
+        for network in diagnosed().values()
+        for file in ("model", "branches", "heatmaps")
+        if network[file]
+    ]
+
+
+rule diagnosis:
+    # Not among the deliverables: for those who want to know why a variant does what it does.
+    input:
+        networks=diagnosed_files,
+        manifest=FEATURE_MANIFEST,
+    output:
+        csv=f"{RESULTS}/diagnosis.csv",
+        markdown=f"{RESULTS}/diagnosis.md",
+    params:
+        networks=lambda w: json.dumps(diagnosed()),
+        seed=settings.seeds[0],
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.diagnosis"),
+    log:
+        f"logs/{RESULTS}/diagnosis.log",
+    conda:
+        ENVIRONMENT
+    threads: settings.resources.train_threads
+    message:
+        "Looking inside the trained networks"
+    shell:
+        "python -m pgfl diagnose {input.manifest:q} --networks {params.networks:q}"
+        " --out {output.csv:q} --experiment {params.experiment} --seed {params.seed}"
+        " --threads {threads} 2>&1 | tee {log:q}"
+
+
 rule pose_report:
     # What people look at to see that the heatmaps are what they should be.
     input:
@@ -220,12 +279,7 @@ rule figure3:
 
 # Tables 8 and 9, Figures 1 and 4: what a trained model does at test time.
 
-FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
 RESPONSES_OF = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}
-
-
-def feature_run(variant, seed):
-    return run_folder(TRAIN_SET[FEATURE_TEST_SET], variant, seed)
 
 
 def feature_evaluations():

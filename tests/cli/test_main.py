@@ -31,6 +31,9 @@ COMMANDS = [
     ["speed-table"],
     ["response-figure"],
     ["diagnose"],
+    ["embed"],
+    ["search"],
+    ["export"],
     ["config", "show"],
     ["config", "schema"],
 ]
@@ -88,6 +91,12 @@ def test_every_command_has_help(command):
             "--sweeps: a value is no number",
         ),
         (["weights", "get", "vgg", "--out", "x"], "no 'vgg'; known: resnet18"),
+        (["embed", "x", "-o", "x.npz", "-m", "m.safetensors"], "m.safetensors: no such weights"),
+        (
+            ["search", "--query", "q", "--gallery", "g", "-o", "r.html", "-m", "m"]
+            + ["--gallery-images", "none"],
+            "--gallery-images none: no such folder",
+        ),
         (["config", "show", "--config", "none.yaml"], "none.yaml: no such file"),
         (["config", "show", "--variant", "model9"], "'model9' is not in the configuration"),
     ],
@@ -141,6 +150,20 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
     command = f"{sys.executable} -m pgfl config show | head -n 1"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("module", "extra"), [("pandas", "workflow"), ("mmpose", "pose")])
+def test_a_package_of_an_extra_that_is_missing_is_one_line(module, extra):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from pgfl.cli import main\n"
+        f"def app():\n    import {module}.core\n"
+        "sys.modules['pgfl.cli.main'].app = app\nmain()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: this command needs {module}: pip install '.[{extra}]'")
 
 
 def test_the_command_line_itself_is_light():

@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from pgfl.datasets.manifest import read_manifest
+from pgfl.datasets.manifest import read_manifest, read_table
 from pgfl.errors import UserError
 from pgfl.reporting.paper import dataset_names
 from pgfl.reporting.ranked_list import Hit, RankedList
-from pgfl.retrieval.queries import read_queries
 
 Queries = dict[str, list[Path]]
 """For each method: the `eval/{test set}.queries.csv` of its models, one a seed."""
@@ -82,3 +81,21 @@ def read_outcomes(files: Queries, manifest: Path) -> Outcomes:
             if list(one["image"]) != list(queries["image"]) or not named <= pids.keys():
                 raise UserError(f"{file}: is not about the images of {manifest}; evaluate again")
     return Outcomes(manifest.parent, queries, pids, found)
+
+
+def read_queries(path: Path) -> pd.DataFrame:
+    """Read the file of an evaluation.
+
+    Returns:
+        As `pgfl.retrieval.queries.rank_queries` made it; `topN` is empty where the gallery had
+        no more images.
+
+    Raises:
+        UserError: missing, not a CSV file, or without the columns.
+    """
+    table = read_table(path)
+    for column in ("image", "AP", "first_hit", "top1", "score1"):
+        if column not in table:
+            raise UserError(f"{path}: column {column} is missing; evaluate the model again")
+    tops = [column for column in table if column.startswith("top")]
+    return table.assign(**{column: table[column].fillna("").astype(str) for column in tops})

@@ -46,14 +46,19 @@ def draw_ranked_lists_of(files: Queries, manifest: Path, experiment: str, out: P
                 for method in files
             ]
     title = f"{outcomes.test_set}: best, median and worst queries by the AP of {last}"
-    picture = ranked_lists_picture(rows, marked(title, experiment))
-    size = round(SCALE * picture.width), round(SCALE * picture.height)
     # 256 colours look the same and take a third of the space.
-    picture = picture.resize(size, Image.Resampling.LANCZOS).quantize(COLOURS, dither=Dither.NONE)
+    picture = reduced(ranked_lists_picture(rows, marked(title, experiment)))
+    picture = picture.quantize(COLOURS, dither=Dither.NONE)
     with whole_file(out) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
     cells = [Cell(method, "ranked lists", "", tuple(some[:1])) for method, some in files.items()]
     save_trace([out], experiment, cells)
+
+
+def reduced(picture: Image.Image) -> Image.Image:
+    """A picture of ranked lists at the size that it has in a report."""
+    size = round(SCALE * picture.width), round(SCALE * picture.height)
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def chosen(outcomes: Outcomes, method: str) -> dict[str, list[int]]:

@@ -17,8 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pgfl.datasets.manifest import read_table
-from pgfl.errors import UserError
 from pgfl.files import write_text
 from pgfl.retrieval.distances import Metric, checked_features, distance_blocks, smallest
 from pgfl.retrieval.metrics import rows_by_pid, score
@@ -115,20 +113,3 @@ def write_queries(table: pd.DataFrame, path: Path) -> None:
         if name.startswith("score")
     }
     write_text(path, table.assign(**scores).to_csv(index=False, lineterminator="\n"))
-
-
-def read_queries(path: Path) -> pd.DataFrame:
-    """Read the file of an evaluation.
-
-    Returns:
-        As `rank_queries` made it; `topN` is empty where the gallery had no more images.
-
-    Raises:
-        UserError: missing, not a CSV file, or without the columns.
-    """
-    table = read_table(path)
-    for column in ("image", "AP", "first_hit", "top1", "score1"):
-        if column not in table:
-            raise UserError(f"{path}: column {column} is missing; evaluate the model again")
-    tops = [column for column in table if column.startswith("top")]
-    return table.assign(**{column: table[column].fillna("").astype(str) for column in tops})

@@ -8,8 +8,9 @@ import pytest
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
+from pgfl.reporting.outcomes import read_queries
 from pgfl.retrieval.embed import embed
-from pgfl.retrieval.queries import rank_queries, read_queries, write_queries
+from pgfl.retrieval.queries import rank_queries, write_queries
 from pgfl.retrieval.rerank import reranked_blocks
 from pgfl.retrieval.stage import run_evaluation
 

@@ -98,4 +98,9 @@ def read_queries(path: Path) -> pd.DataFrame:
         if column not in table:
             raise UserError(f"{path}: column {column} is missing; evaluate the model again")
     tops = [column for column in table if column.startswith("top")]
-    return table.assign(**{column: table[column].fillna("").astype(str) for column in tops})
+    words = {column: table[column].fillna("").astype(str) for column in tops}
+    try:
+        # Whole numbers, also where one is missing.
+        return table.assign(first_hit=table["first_hit"].astype("Int64"), **words)
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: first_hit must hold whole numbers") from None

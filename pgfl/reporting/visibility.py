@@ -49,17 +49,20 @@ def write_visibility(
     outcomes = read_outcomes(files, manifest)
     bins = bin_of(visible_keypoints(heatmaps, list(outcomes.queries["image"])).sum(axis=1))
     values = {method: per_seed(outcomes, method) for method in files}
+    made_of = {method: [method] for method in files}
     first, *others = files
-    differences = {f"{other} - {first}": values[other] - values[first] for other in others}
+    for other in others:
+        difference = f"{other} - {first}"
+        values[difference], made_of[difference] = values[other] - values[first], [first, other]
+    pids = outcomes.queries["pid"].to_numpy()
     rows, cells = [], []
-    for method, some in (values | differences).items():
-        pids = outcomes.queries["pid"].to_numpy()
-        for row in summarised(some, pids, bins, shares=method in values):
+    for method, some in values.items():
+        sources = (heatmaps, *(file for name in made_of[method] for file in files[name]))
+        for row in summarised(some, pids, bins, shares=method in files):
             rows.append({"method": method, "source": "reproduced", **row})
             rows[-1] |= {"experiment": experiment, "seeds": str(some.shape[1])}
-            sources = [heatmaps, *(f for name in files if name in method for f in files[name])]
             where = f"{method}, {row['keypoints']} visible keypoints"
-            cells += [Cell(where, name, row[name], tuple(sources)) for name in METRICS]
+            cells += [Cell(where, name, row[name], sources) for name in METRICS]
     table = pd.DataFrame(rows)
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     picture = out.with_suffix(".png")

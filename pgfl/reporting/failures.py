@@ -9,13 +9,14 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pgfl.files import write_text
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
 from pgfl.reporting.outcomes import Outcomes, Queries, numbers, read_outcomes
-from pgfl.reporting.pose_page import JPEG_QUALITY, PAGE, STYLE, embedded, section
-from pgfl.reporting.ranked_list import ranked_lists_picture
+from pgfl.reporting.pose_page import PAGE, STYLE, embedded, section
+from pgfl.reporting.ranked_list import RankedList, ranked_lists_picture
 from pgfl.reporting.ranked_lists import reduced
 from pgfl.reporting.styles import marked
 from pgfl.reporting.trace import Cell, save_trace
@@ -23,6 +24,11 @@ from pgfl.reporting.visibility import visible_keypoints
 
 SHOWN = 12
 """Queries on the page."""
+LARGEST = 1_500_000
+"""Characters of the page. Snakemake's report shows it by an address that holds all of it, a third
+longer, and browsers show nothing for an address of more than 2 MiB."""
+QUALITIES = (88, 80, 70, 60, 50, 40, 30)
+"""Of the JPEG pictures: the first with which the page is small enough."""
 
 
 def write_failures(
@@ -46,12 +52,14 @@ def write_failures(
     method = list(files)[-1]
     places = worst(outcomes.first(method)["AP"].to_numpy(), SHOWN)
     title = marked(f"Worst queries of {method} on {outcomes.test_set}", experiment)
-    body = [_summary(outcomes, visible, places, method)]
-    body += [
-        _query(outcomes, visible[place], place, rank, method)
-        for rank, place in enumerate(places, start=1)
-    ]
-    text = PAGE.format(title=escape(title), style=STYLE, body="\n".join(body))
+    pictures = [reduced(ranked_lists_picture(_lists(outcomes, place, method))) for place in places]
+    for quality in QUALITIES:
+        body = [_summary(outcomes, visible, places, method)]
+        for rank, (place, picture) in enumerate(zip(places, pictures, strict=True), start=1):
+            body.append(_query(outcomes, visible[place], place, rank, method, picture, quality))
+        text = PAGE.format(title=escape(title), style=STYLE, body="\n".join(body))
+        if len(text) <= LARGEST:
+            break
     write_text(out, text)
     cells = [
         Cell(name, "worst queries", "", (*some[:1], heatmaps)) for name, some in files.items()
@@ -110,28 +118,37 @@ def _summary(outcomes: Outcomes, visible: np.ndarray, places: Sequence[int], met
     return section("What they have in common", about, f"<table>\n{table}\n</table>")
 
 
-def _query(outcomes: Outcomes, visible: np.ndarray, place: int, rank: int, method: str) -> str:
+def _lists(outcomes: Outcomes, place: int, method: str) -> list[RankedList]:
+    """A query's ranked lists: the method's own comes last."""
+    others = [name for name in outcomes.found if name != method]
+    return [outcomes.ranked(name, place) for name in (*others, method)]
+
+
+def _query(
+    outcomes: Outcomes,
+    visible: np.ndarray,
+    place: int,
+    rank: int,
+    method: str,
+    picture: Image.Image,
+    quality: int,
+) -> str:
     """One query: what of it is visible, and each model's ranked list."""
     row = outcomes.queries.iloc[place]
-    others = [name for name in outcomes.found if name != method]
     own = outcomes.first(method).iloc[place]
+    words = [f"{method}: {numbers(own)}."]
+    for name, tables in outcomes.found.items():
+        if name != method:
+            theirs = tables[0].iloc[place]
+            words.append(f"{name}: {numbers(theirs)} ({_verdict(theirs['AP'], own['AP'])}).")
     seen = ", ".join(np.array(KEYPOINTS)[visible]).replace("_", " ") or "none"
-    paragraphs = [
-        f"{method}: {numbers(own)}. "
-        + " ".join(
-            f"{name}: {numbers(theirs)} ({_verdict(theirs['AP'], own['AP'])})."
-            for name in others
-            for theirs in [outcomes.first(name).iloc[place]]
-        ),
-        f"{visible.sum()} of {len(KEYPOINTS)} keypoints visible: {seen}.",
-    ]
-    lists = [outcomes.ranked(name, place) for name in (*others, method)]
+    keypoints = f"{visible.sum()} of {len(KEYPOINTS)} keypoints visible: {seen}."
     buffer = io.BytesIO()
-    reduced(ranked_lists_picture(lists)).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    picture.save(buffer, "JPEG", quality=quality)
     alt = escape(f"The ranked lists of {row['image']}")
-    picture = f'<img class="wide" src="{embedded(buffer, "jpeg")}" alt="{alt}">'
+    figure = f'<img class="wide" src="{embedded(buffer, "jpeg")}" alt="{alt}">'
     heading = f"{rank}. {row['image']} (person {row['pid']}, camera {row['camid']})"
-    return section(heading, paragraphs, picture)
+    return section(heading, [" ".join(words), keypoints], figure)
 
 
 def _verdict(theirs: float, own: float) -> str:

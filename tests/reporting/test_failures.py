@@ -10,6 +10,7 @@ from PIL import Image
 
 from pgfl.files import read_json
 from pgfl.pose.keypoints import KEYPOINTS
+from pgfl.reporting import failures
 from pgfl.reporting.failures import SHOWN, worst, write_failures
 
 
@@ -92,3 +93,13 @@ def test_names_are_escaped(ranked, tmp_path):
     write_failures(files, manifest, ranked.heatmaps, "paper", tmp_path / "f.html")
     text = (tmp_path / "f.html").read_text()
     assert "<b>" not in text.split("<body>")[1] and "&lt;b&gt;A&amp;B: AP" in text
+
+
+def test_a_page_that_browsers_would_not_show_gets_coarser_pictures(
+    ranked, page, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(failures, "LARGEST", int(0.9 * len(page)))
+    write_failures(ranked.files, ranked.manifest, ranked.heatmaps, "demo", tmp_path / "f.html")
+    text = (tmp_path / "f.html").read_text()
+    assert len(text) <= 0.9 * len(page) and text.count("<h2>") == page.count("<h2>")
+    assert len(page) <= 1_500_000

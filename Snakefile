@@ -21,6 +21,7 @@ include: "workflow/rules/pose.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/pictures.smk"
 
 
 rule all:

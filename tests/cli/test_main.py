@@ -34,6 +34,11 @@ COMMANDS = [
     ["embed"],
     ["search"],
     ["export"],
+    ["ranked-lists"],
+    ["failures"],
+    ["visibility"],
+    ["training-curves"],
+    ["stress"],
     ["config", "show"],
     ["config", "schema"],
 ]
@@ -79,6 +84,24 @@ def test_every_command_has_help(command):
             ["heatmaps", "make", "m.csv", "--split", "train", "--weights", "w", "--out", "o"]
             + ["--state", "s", "--shard", "3/2"],
             "--shard 3/2: must be i/n",
+        ),
+        (
+            ["evaluate", "m", "m.csv", "--out", "x", "--use", "part", "--queries", "q.csv"],
+            "--queries: only with the student's own feature, not with --use part",
+        ),
+        (
+            ["ranked-lists", "m.csv", "--out", "x", "--queries", "{}", "--experiment", "demo"],
+            "--queries: names no file",
+        ),
+        (
+            ["training-curves", "--out", "x", "--experiment", "demo"]
+            + ["--histories", '{"Baseline": ["none.csv"]}'],
+            "none.csv: no such file",
+        ),
+        (
+            ["stress", "m.csv", "--out", "x", "--students", '{"a": ["m"]}', "--shares", "0.1;0.2"]
+            + ["--experiment", "demo"],
+            "--shares: not a number",
         ),
         (["trace", "results/table2.csv"], "results/table2.trace.json: no such file"),
         (

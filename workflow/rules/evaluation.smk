@@ -7,7 +7,9 @@ rule evaluate:
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
         images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
-        f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.json",
+        numbers=f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.json",
+        # What the pictures of ranked lists are made of, so that they embed nothing again.
+        queries=f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.queries.csv",
     params:
         metric=settings.evaluation.metric,
         feature=settings.evaluation.feature,
@@ -24,8 +26,8 @@ rule evaluate:
         "Evaluating {wildcards.variant} of {wildcards.train}, seed {wildcards.seed},"
         " on {wildcards.dataset}"
     shell:
-        "python -m pgfl evaluate {input.model:q} {input.manifest:q} --out {output:q}"
-        " --metric {params.metric} --feature {params.feature}"
+        "python -m pgfl evaluate {input.model:q} {input.manifest:q} --out {output.numbers:q}"
+        " --queries {output.queries:q} --metric {params.metric} --feature {params.feature}"
         " --batch-size {params.batch_size} --protocol {params.protocol} {params.rerank}"
         " --threads {threads} 2>&1 | tee {log:q}"
 

@@ -1,5 +1,6 @@
 # The deliverables: nothing but what people read goes to results/.
 
+PICTURE = ["png", "trace.json"]
 # What `rule all` makes and the report shows.
 DELIVERABLES = [
     *expand(
@@ -17,6 +18,15 @@ DELIVERABLES = [
     ),
     *expand(f"{RESULTS}/heatmaps.{{kind}}", kind=["png", "html"]),
     f"{RESULTS}/partial_duke.png",
+    *expand(f"{RESULTS}/ranked_lists/{{test_set}}.{{kind}}", test_set=TRAIN_SET, kind=PICTURE),
+    *expand(f"{RESULTS}/failures.{{kind}}", kind=["html", "trace.json"]),
+    *expand(f"{RESULTS}/visibility.{{kind}}", kind=["csv", *PICTURE]),
+    *expand(f"{RESULTS}/training_curves.{{kind}}", kind=PICTURE),
+    *expand(
+        f"{RESULTS}/stress_{{test_set}}.{{kind}}",
+        test_set=settings.stress.test_sets,
+        kind=["csv", *PICTURE],
+    ),
 ]
 CAPTIONS = sorted(
     os.path.relpath(path) for path in Path(workflow.basedir, "workflow/report").glob("*.rst")

@@ -19,6 +19,7 @@ from pgfl.models.resnet import build_resnet
 from pgfl.models.student_file import load_student
 from pgfl.recipe import LossSettings
 from pgfl.training import loop
+from pgfl.training.checkpoint import save_checkpoint
 from pgfl.training.stage import Job, run_training
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "heatmaps.md"
@@ -74,8 +75,7 @@ def test_code_in_a_checkpoint_is_not_run_and_does_no_harm(
     undisturbed, data, make_recipe, tmp_path, trap
 ):
     bomb, marker = trap
-    (tmp_path / "state").mkdir()
-    torch.save({"key": bomb}, tmp_path / "state" / "checkpoint.pt")
+    save_checkpoint(tmp_path / "state" / "checkpoint.pt", {"key": bomb})
     assert train(data, make_recipe(), tmp_path) == undisturbed[1]
     assert not marker.exists()
 

@@ -11,6 +11,7 @@ from pgfl.config import TRAIN_SET, load_config
 from pgfl.datasets.archives import SOURCES
 from pgfl.errors import UserError
 from pgfl.obtain import can_be_had, explain_missing
+from pgfl.orphans import SNAKEMAKE
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
@@ -37,6 +38,10 @@ BROUGHT = [name for name in DATASET_OF if name not in DRAWN]
 
 # `python` in a rule is the one that runs Snakemake, also where the venv is not activated.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+# The stages end when this process does.
+os.environ[SNAKEMAKE] = str(os.getpid())
+# Outputs appear whole or not at all, so those of a killed run are simply made again.
+workflow.dag_settings.force_incomplete = True
 
 
 def any_of(names):

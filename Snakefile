@@ -30,5 +30,13 @@ rule all:
         f"{RESULTS}/report.html",
 
 
+say_who_else_is_here()
+
+
 onstart:
+    atexit.unregister(say)
     stop_if_files_are_missing(workflow.dag.needrun_jobs())
+
+
+onerror:
+    say_what_failed()

@@ -21,7 +21,7 @@ UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def locked(folder: Path, *, shared: bool = False, patience: float = PATIENCE) -> Iterator[None]:
+def locked(folder: Path, *, shared: bool = False, patience: float | None = None) -> Iterator[None]:
     """Hold `folder` (a stage's state) for this process; the lock lies beside it, as `*.lock`.
 
     The kernel lets go of it when the process ends, however it ends. Unlike flock(2), which loader
@@ -30,13 +30,13 @@ def locked(folder: Path, *, shared: bool = False, patience: float = PATIENCE) ->
     Args:
         folder: need not exist.
         shared: whether others may share it; nobody can hold it alone then.
-        patience: seconds to wait for it.
+        patience: seconds to wait for it; PATIENCE if not said.
 
     Raises:
         UserError: another process holds it; which one, and what to do.
     """
     path = folder.with_name(f"{folder.name}.lock")
-    file = _take(path, shared, time.monotonic() + patience)
+    file = _take(path, shared, time.monotonic() + (PATIENCE if patience is None else patience))
     try:
         yield
     finally:

@@ -117,9 +117,10 @@ def contents(project):
     }
 
 
-def assert_as_undisturbed(project, finished):
+def assert_as_undisturbed(project, finished, everything=not TARGET):
     found, wanted = contents(project), contents(finished)
-    assert found.keys() <= wanted.keys() and (TARGET or found.keys() == wanted.keys())
+    assert "results/table4.csv" in found and found.keys() <= wanted.keys()
+    assert found.keys() == wanted.keys() or not everything
     different = [name for name, content in found.items() if content != wanted[name]]
     assert not different
     assert not list(project.root.glob("[!.]*/**/.*.tmp*")), "half-written files are left"
@@ -201,15 +202,66 @@ def test_a_second_snakemake_is_told_who_is_at_work(new_project):
     after(first, "interrupt")
 
 
+@long_only
+def test_full_disks_are_one_line_each_and_change_nothing(finished, new_project, small_disk):
+    """Each folder on a disk too small for a while: archive, checkpoint, student."""
+    project = new_project()
+    for folder, size in {"data": "64k", "cache": "30m", "runs": "20m"}.items():
+        (project.root / folder).mkdir()
+        small_disk(size, project.root / folder)
+    for folder, size in {"data": "20m", "cache": "2g", "runs": "1g"}.items():
+        code, output = project.snakemake("--cores", "2", "results/table4.csv", check=False)
+        assert code != 0
+        last = "\n".join(output.splitlines()[-12:])
+        assert (
+            f"    error: {folder}/demo/" in last and "No space left on device; free some" in last
+        )
+        small_disk(size, project.root / folder)
+    project.snakemake("--cores", "2", "results/table4.csv")
+    assert_as_undisturbed(project, finished, everything=False)
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@long_only
+@pytest.mark.parametrize("damage", [cut, flipped])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "cache/demo/heatmaps/partial_duke/train.h5",
+        "runs/demo/partial_duke/pgfl_kd/seed0/model.safetensors",
+    ],
+)
+def test_a_damaged_file_is_named_and_made_again(finished, new_project, file, damage):
+    project = new_project(finished.root)
+    path = project.root / file
+    path.write_bytes(damage(path.read_bytes()))
+    (project.root / "runs/demo/partial_duke/pgfl_kd/seed0/eval/partial_duke.json").unlink()
+    (project.root / "results/table4.csv").unlink()
+    code, output = project.snakemake("--cores", "2", "results/table4.csv", check=False)
+    last = "\n".join(output.splitlines()[-12:])
+    assert code != 0 and f"    error: {file}: " in last and "damaged" in last, output
+    path.unlink()
+    project.snakemake("--cores", "2", "results/table4.csv")
+    assert_as_undisturbed(project, finished, everything=False)
+
+
 @pytest.fixture
 def new_project(tmp_path_factory, project):
-    """Makes fresh projects in which nothing has run, and ends what is at work in them."""
+    """Copies a project, by default one in which nothing has run; ends what is at work in it."""
     made = []
 
-    def make():
+    def make(source=project.root):
         folder = tmp_path_factory.mktemp("faults") / "project"
         made.append(type(project)(folder))
-        subprocess.run(["cp", "-a", project.root, folder], check=True)
+        subprocess.run(["cp", "-a", source, folder], check=True)
         return made[-1]
 
     yield make

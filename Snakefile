@@ -32,5 +32,13 @@ rule all:
         KEPT,
 
 
+say_who_else_is_here()
+
+
 onstart:
+    atexit.unregister(say)
     stop_if_files_are_missing(workflow.dag.needrun_jobs())
+
+
+onerror:
+    say_what_failed()

@@ -22,6 +22,7 @@ rule ranked_lists:
     input:
         queries=lambda w: all_paths(queries_of(w.dataset)),
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
         figure=report(
             f"{RESULTS}/ranked_lists/{{dataset}}.png",
@@ -49,6 +50,7 @@ rule failures:
     input:
         queries=all_paths(queries_of(FEATURE_TEST_SET)),
         manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
         heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
     output:
         page=report(
@@ -108,6 +110,7 @@ rule stress_test:
     input:
         models=lambda w: all_paths(models_of(w.dataset, PICTURED, "model.safetensors")),
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
         csv=f"{RESULTS}/stress_{{dataset}}.csv",
         figure=report(

@@ -465,11 +465,20 @@ EVALUATED = {
     *all_paths(SWEEPS),
     *all_paths(feature_evaluations()),
 }
-KEPT = sorted(EVALUATED) + expand(
-    "{run}/{file}",
-    run=sorted({path.split("/eval/")[0] for path in EVALUATED}),
-    file=["model.safetensors", "branches.safetensors", "history.csv", "provenance.json"],
-)
+KEPT = [
+    *sorted(EVALUATED),
+    # Evaluations with the pose (Table 8) have a second dot in their names, and no such file.
+    *(
+        path.replace(".json", ".queries.csv")
+        for path in sorted(EVALUATED)
+        if os.path.basename(path).count(".") == 1
+    ),
+    *expand(
+        "{run}/{file}",
+        run=sorted({path.split("/eval/")[0] for path in EVALUATED}),
+        file=["model.safetensors", "branches.safetensors", "history.csv", "provenance.json"],
+    ),
+]
 
 
 rule html_report:

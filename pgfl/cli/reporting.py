@@ -7,6 +7,7 @@ import typer
 
 from pgfl.cli.arguments import Evaluations, Experiment, Out, json_settings, known
 from pgfl.errors import UserError
+from pgfl.machine import own_gpus
 
 app = typer.Typer()
 
@@ -163,7 +164,8 @@ def speed_table(
 
     torch.set_num_threads(threads)
     parsed = PoseSettings.parse(json_settings(pose), "pose")
-    write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
+    with own_gpus():
+        write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
 
 
 @app.command("response-figure")
@@ -191,4 +193,5 @@ def response_figure(
         raise UserError("--table: needs --heatmaps")
     torch.set_num_threads(threads)
     files = {method: [Path(p) for p in paths] for method, paths in json_settings(students).items()}
-    draw_responses(files, manifest, experiment, out, heatmaps, table)
+    with own_gpus():
+        draw_responses(files, manifest, experiment, out, heatmaps, table)

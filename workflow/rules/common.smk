@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from pgfl.config import TRAIN_SET, load_config
 from pgfl.datasets.archives import SOURCES
 from pgfl.errors import UserError
+from pgfl.machine import memory_mb, visible_gpus
 from pgfl.obtain import can_be_had, explain_missing
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
@@ -51,6 +52,28 @@ wildcard_constraints:
     variant=any_of(settings.variant_names),
     seed=r"\d+",
     number=r"\d+",
+
+
+# What this machine has is a limit only where jobs run on this machine; on a cluster, its scheduler
+# knows. Values of `--resources` win.
+resource_scopes:
+    gpu="local",
+
+
+LIGHT_MB = 1000  # of memory, for a job without a network
+RUNS_HERE = workflow.is_main_process and workflow.local_exec
+GPUS = len(visible_gpus()) if RUNS_HERE else 0
+if GPUS:
+    workflow.global_resources.setdefault("gpu", GPUS)
+if RUNS_HERE:
+    workflow.global_resources.setdefault("mem_mb", memory_mb())
+
+
+def beside_gpus(threads, gpus=1):
+    """Threads of a job that uses GPUs: at most its part of the cores, so that no GPU lies idle."""
+    if not GPUS or not workflow.cores:
+        return threads
+    return max(1, min(threads, workflow.cores * gpus // GPUS))
 
 
 def as_json(value):

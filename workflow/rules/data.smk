@@ -16,6 +16,8 @@ rule draw_archive:
         f"logs/{ARCHIVES}/{{archive}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing {wildcards.archive} ({EXPERIMENT})"
     shell:
@@ -48,6 +50,9 @@ rule get_archive:
     conda:
         ENVIRONMENT
     priority: 100
+    localrule: True  # a node of a cluster may have no network
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Getting {wildcards.archive}"
     shell:
@@ -68,6 +73,8 @@ rule extract:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Unpacking {input}"
     shell:
@@ -87,6 +94,8 @@ rule extract_lists:
         f"logs/data/{EXPERIMENT}/occluded_duke/lists.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Unpacking {input}"
     shell:
@@ -106,6 +115,8 @@ rule lay_out_occluded_duke:
         f"logs/data/{EXPERIMENT}/occluded_duke/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
     shell:
@@ -126,6 +137,8 @@ rule crop_partial_duke:
         f"logs/data/{EXPERIMENT}/partial_duke/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Making Partial-Duke from DukeMTMC-reID"
     shell:
@@ -149,6 +162,9 @@ rule manifest:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     conda:
         ENVIRONMENT
+    threads: 4  # to decode every image
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Listing and checking {wildcards.dataset}"
     shell:
@@ -179,6 +195,9 @@ rule take_own_dataset:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     conda:
         ENVIRONMENT
+    threads: 4  # to decode every image
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Taking your data set {wildcards.dataset}"
     shell:
@@ -203,6 +222,8 @@ rule contact_sheet:
         f"logs/{RESULTS}/partial_duke.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing examples of Partial-Duke"
     shell:

@@ -36,6 +36,9 @@ rule get_weights:
     conda:
         ENVIRONMENT
     priority: 100
+    localrule: True  # a node of a cluster may have no network
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Getting the weights of {wildcards.network}"
     shell:
@@ -66,7 +69,10 @@ rule heatmaps:
         f"logs/cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.pose_threads
+    threads: beside_gpus(settings.resources.pose_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Heatmaps of {wildcards.dataset}, {wildcards.split} ({settings.pose.estimator})"
     shell:
@@ -91,6 +97,8 @@ rule true_heatmaps:
         f"logs/cache/{EXPERIMENT}/true_heatmaps/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Perfect heatmaps of {wildcards.dataset}, {wildcards.split}, from true joints"
     shell:

@@ -46,6 +46,8 @@ rule dataset_table:
         f"logs/{RESULTS}/table1.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing table 1"
     shell:
@@ -101,6 +103,8 @@ rule table:
         f"logs/{RESULTS}/table{{number}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing table {wildcards.number}"
     shell:
@@ -144,6 +148,8 @@ rule comparison:
         f"logs/{RESULTS}/compare_{{name}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Comparing variants: {wildcards.name}"
     shell:
@@ -172,6 +178,8 @@ rule pose_report:
         f"logs/{RESULTS}/heatmaps.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=settings.resources.memory,
     message:
         "Drawing the heatmaps of Occluded-Duke's training images"
     shell:
@@ -211,6 +219,8 @@ rule figure3:
         f"logs/{RESULTS}/figure3.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing figure 3"
     shell:
@@ -280,6 +290,8 @@ rule feature_table:
         f"logs/{RESULTS}/table8.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=settings.resources.memory,
     message:
         "Writing table 8"
     shell:
@@ -314,6 +326,9 @@ rule speed_table:
     conda:
         ENVIRONMENT
     threads: workflow.cores or settings.resources.train_threads
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Timing queries for table 9"
     shell:
@@ -342,7 +357,10 @@ rule baseline_responses:
         f"logs/{RESULTS}/figure1.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Drawing figure 1"
     shell:
@@ -373,7 +391,10 @@ rule responses:
         f"logs/{RESULTS}/figure4.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Drawing figure 4"
     shell:
@@ -400,6 +421,8 @@ rule html_report:
     conda:
         ENVIRONMENT
     localrule: True
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing {output}"
     shell:

@@ -97,7 +97,7 @@ def own_gpus(wanted: int = 1) -> Iterator[list[str]]:
 
 
 def _wait_for(names: list[str], wanted: int, locks: ExitStack) -> list[str]:
-    """Lock as many GPUs as wanted, all or none, so that two processes never wait for each other."""
+    """Lock as many GPUs as wanted, all or none: two processes never wait for each other."""
     folder = _lock_folder()
     said = False
     while True:

@@ -62,6 +62,7 @@ resource_scopes:
 
 LIGHT_MB = 1000  # of memory, for a job without a network
 RUNS_HERE = workflow.is_main_process and workflow.local_exec
+CORES = workflow.resource_settings.cores  # None where a cluster runs the jobs
 GPUS = len(visible_gpus()) if RUNS_HERE else 0
 if GPUS:
     workflow.global_resources.setdefault("gpu", GPUS)
@@ -71,9 +72,9 @@ if RUNS_HERE:
 
 def beside_gpus(threads, gpus=1):
     """Threads of a job that uses GPUs: at most its part of the cores, so that no GPU lies idle."""
-    if not GPUS or not workflow.cores:
+    if not GPUS or not CORES:
         return threads
-    return max(1, min(threads, workflow.cores * gpus // GPUS))
+    return max(1, min(threads, CORES * gpus // GPUS))
 
 
 def as_json(value):

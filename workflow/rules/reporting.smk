@@ -325,7 +325,7 @@ rule speed_table:
         f"logs/{RESULTS}/table9.log",
     conda:
         ENVIRONMENT
-    threads: workflow.cores or settings.resources.train_threads
+    threads: CORES or settings.resources.train_threads
     resources:
         gpu=1,
         mem_mb=settings.resources.memory,

@@ -21,6 +21,7 @@ include: "workflow/rules/pose.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/start.smk"
 
 
 rule all:
@@ -31,4 +32,4 @@ rule all:
 
 
 onstart:
-    stop_if_files_are_missing(workflow.dag.needrun_jobs())
+    at_the_start(workflow.dag)

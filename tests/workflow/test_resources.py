@@ -123,3 +123,9 @@ def test_every_rule_says_its_memory_and_those_with_a_network_their_gpu():
             network = "resources.memory" in body or "resources.train_memory" in body
             assert ("gpu=" in body) == (network and name not in without), name
             assert "threads:" in body or "gpu=" not in body, name
+
+
+def test_jobs_beside_cores_would_lift_the_limit_and_is_refused(project):
+    code, output = project.snakemake("-j", "2", check=False)
+    assert code != 0 and "Say --cores N instead of --jobs N or -j N." in output
+    assert not (project.root / "data").exists()

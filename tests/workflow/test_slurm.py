@@ -49,6 +49,7 @@ AccountingStorageType=accounting_storage/none
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=2
+TaskProlog={folder}/prolog
 MinJobAge=600
 SchedulerParameters=sched_interval=1,batch_sched_delay=1
 GresTypes=gpu
@@ -70,6 +71,9 @@ def slurm(tmp_path_factory, monkeypatch):
     (folder / "slurm.conf").write_text(
         CONFIGURATION.format(folder=folder, host=host, ports=ports, memory=memory_mb())
     )
+    # Snakemake's plugin drops the variables named SLURM_*, this one too.
+    (folder / "prolog").write_text(f"#!/bin/sh\necho export SLURM_CONF={folder}/slurm.conf\n")
+    (folder / "prolog").chmod(0o755)
     (folder / "gres.conf").write_text("".join(f"Name=gpu File={path}\n" for path in gpus))
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)

@@ -11,12 +11,10 @@ from pgfl.config import TRAIN_SET, load_config
 from pgfl.datasets.archives import SOURCES
 from pgfl.errors import UserError
 from pgfl.machine import memory_mb, visible_gpus
-from pgfl.obtain import can_be_had, explain_missing
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
-from pgfl.sources import WEIGHTS
 
 try:
     settings = load_config(config)
@@ -61,7 +59,7 @@ resource_scopes:
 
 
 LIGHT_MB = 1000  # of memory, for a job without a network
-RUNS_HERE = workflow.is_main_process and workflow.local_exec
+RUNS_HERE = workflow.is_main_process and workflow.resource_settings.nodes is None
 CORES = workflow.resource_settings.cores  # None where a cluster runs the jobs
 GPUS = len(visible_gpus()) if RUNS_HERE else 0
 if GPUS:
@@ -85,27 +83,6 @@ def as_json(value):
 def section(name):
     """A top-level section of the configuration as JSON."""
     return as_json(getattr(settings, name).model_dump(mode="json"))
-
-
-def stop_if_files_are_missing(jobs):
-    """One message for everything that no job could get, before any job runs."""
-    folder = Path(settings.archives.folder)
-    missing = set()
-    for job in jobs:
-        if job.rule.name == "get_archive":
-            source = SOURCES[DATASET_OF[job.wildcards.archive]]
-            own = settings.archives.files.get(DATASET_OF[job.wildcards.archive])
-        elif job.rule.name == "get_weights":
-            source, own = WEIGHTS[job.wildcards.network], None
-        else:
-            continue
-        file = Path(own) if own else None
-        if file is not None and not file.is_file():
-            missing.add(f"{file} is missing, but archives.files names it for {source.name}.")
-        elif not can_be_had(source, folder, file, settings.archives.urls.get(source.name, "")):
-            missing.add(explain_missing(source, folder))
-    if missing:
-        raise WorkflowError("\n".join(["Nothing was started.", *sorted(missing)]))
 
 
 def run_folder(train, variant, seed):

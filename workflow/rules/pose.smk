@@ -1,4 +1,5 @@
 # HRNet runs here, once for each image, and nowhere else.
+from pgfl.sources import WEIGHTS
 
 WEIGHTS_FOLDER = "cache/weights"
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from pgfl.cli import configuration, data, pose, reporting, retrieval, training
+from pgfl.cli import configuration, data, planning, pose, reporting, retrieval, training
 from pgfl.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(pose.app, name="heatmaps")
 app.add_typer(training.app)
 app.add_typer(retrieval.app)
 app.add_typer(reporting.app)
+app.add_typer(planning.app)
 app.add_typer(configuration.app, name="config")
 
 DISK_TROUBLE = {

@@ -49,7 +49,6 @@ AccountingStorageType=accounting_storage/none
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=2
-TaskProlog={folder}/prolog
 MinJobAge=600
 SchedulerParameters=sched_interval=1,batch_sched_delay=1
 GresTypes=gpu
@@ -71,9 +70,6 @@ def slurm(tmp_path_factory, monkeypatch):
     (folder / "slurm.conf").write_text(
         CONFIGURATION.format(folder=folder, host=host, ports=ports, memory=memory_mb())
     )
-    # Snakemake's plugin drops the variables named SLURM_*, this one too.
-    (folder / "prolog").write_text(f"#!/bin/sh\necho export SLURM_CONF={folder}/slurm.conf\n")
-    (folder / "prolog").chmod(0o755)
     (folder / "gres.conf").write_text("".join(f"Name=gpu File={path}\n" for path in gpus))
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)
@@ -81,6 +77,12 @@ def slurm(tmp_path_factory, monkeypatch):
     options = [f"--{name}={folder}/munge.{name.partition('-')[0]}" for name in munge]
     conf = ["-D", "-f", str(folder / "slurm.conf")]
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    # Snakemake's plugin drops all variables SLURM_* before it calls srun, this one, too.
+    wrapper, srun = folder / "bin" / "srun", shutil.which("srun")
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {srun} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
     daemons = []
     try:
         for command in (["munged", "-F", "-f", *options], ["slurmctld", *conf], ["slurmd", *conf]):
@@ -120,15 +122,16 @@ class Watcher(threading.Thread):
     def __init__(self, root):
         super().__init__(daemon=True)
         self.state = root / "cache/demo/state" / KILLED
-        self.stopped, self.done, self.gpus = 0, threading.Event(), []
+        self.stopped, self.done, self.gpus, self.status = False, threading.Event(), [], {}
 
     def run(self):
         while not self.done.wait(0.2):
             given = re.findall(r"GRES=gpu:1\(IDX:(\d)\)", asked("scontrol", "-d", "show", "job"))
             self.gpus.append(given)
             if not self.stopped and (self.state / "checkpoint.pt").exists():
-                self.stopped = read_json(self.state / "status.json")["pid"]
-                os.kill(self.stopped, signal.SIGSTOP)
+                self.status = read_json(self.state / "status.json")
+                self.stopped = True
+                os.kill(self.status["pid"], signal.SIGSTOP)
 
 
 @pytest.fixture
@@ -158,6 +161,7 @@ def test_a_job_killed_by_its_time_limit_goes_on_and_nothing_differs(slurm, proje
     assert watcher.stopped and "TIMEOUT" in output
     log = (project.root / "logs/runs/demo" / KILLED / "train.log").read_text()
     assert re.search(r"going on after epoch \d+ of 20", log)
+    assert watcher.status["gpus"] in ("0", "1") and watcher.status["slurm_job"]
     # Two jobs had a GPU each at the same time, and never the same one.
     assert ["0", "1"] in [sorted(given) for given in watcher.gpus]
     made = [path.relative_to(twin.root) for path in twin.root.glob("results/table3.*")]

@@ -2,7 +2,9 @@
 import atexit
 from collections import defaultdict
 
+from pgfl.files import write_json
 from pgfl.obtain import can_be_had, explain_missing
+from pgfl.plan import PLAN_FILE
 
 
 def wanted_file(job):
@@ -85,10 +87,26 @@ def at_the_start(dag):
         say(plan(jobs))
 
 
+def write_plan(path):
+    """All jobs of the DAG as JSON, for `pgfl status` and `pgfl costs`."""
+    jobs = [
+        {
+            "rule": job.rule.name,
+            "wildcards": job.wildcards_dict,
+            "needed": workflow.dag.needrun(job),
+        }
+        for job in workflow.dag.jobs
+    ]
+    write_json(Path(path), {"experiment": EXPERIMENT, "config": config, "jobs": jobs})
+
+
 def after_a_dry_run():
     """Say the same at its end, where it is read; Snakemake has no hook for that."""
-    if workflow.dryrun and workflow.dag is not None:
-        jobs = list(workflow.dag.needrun_jobs(exclude_finished=False))
+    if not workflow.dryrun or workflow.dag is None:
+        return
+    if PLAN_FILE in os.environ:
+        write_plan(os.environ[PLAN_FILE])
+    elif jobs := list(workflow.dag.needrun_jobs(exclude_finished=False)):
         missing = missing_files(jobs)
         say([*plan(jobs), *(["Missing, so that a run would not start:"] if missing else []), *missing])
 

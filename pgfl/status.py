@@ -58,7 +58,7 @@ class Training:
         left = "" if trouble else f"  {duration(status['seconds_left'])} left"
         yield (
             f"  {self.name}  epoch {status['epoch']}/{status['epochs']}"
-            f"  {status['images_per_second']:.0f} img/s{left}  on {', '.join(where)}"
+            f"  {status['images_per_second']:.3g} img/s{left}  on {', '.join(where)}"
         )
         yield "    " + "  ".join(f"{name} {value:.3f}" for name, value in status["losses"].items())
         if trouble:
@@ -126,7 +126,7 @@ class Heatmaps:
         if not self.rate:
             return line
         left = max(0, self.images - self.done) / self.rate
-        return f"{line}  {self.rate:.0f} img/s" + (f"  {duration(left)} left" if total else "")
+        return f"{line}  {self.rate:.3g} img/s" + (f"  {duration(left)} left" if total else "")
 
 
 def heatmaps(root: Path, experiment: str, now: datetime) -> list[Heatmaps]:

@@ -59,9 +59,8 @@ def test_a_training_shows_epoch_losses_time_left_and_device(tmp_path, begun):
 def test_a_job_of_a_cluster_is_known_by_its_number(tmp_path, begun):
     begun("pgfl_kd", host="node7", slurm_job="4711", gpus="0", pid=1)
     assert shown(tmp_path)[1].endswith("on NVIDIA H100, GPU 0, node7, Slurm job 4711")
-    assert (
-        len(shown(tmp_path)) == 3
-    )  # nothing wrong: a process of another machine is not looked for
+    # Nothing is wrong: a process of another machine is not looked for on this one.
+    assert len(shown(tmp_path)) == 3
 
 
 def test_a_process_that_is_gone_is_said_at_once(tmp_path, begun):
@@ -105,13 +104,13 @@ def blocks(root, ages, key="k", images=4):
 def test_heatmaps_show_images_speed_and_time_left(tmp_path):
     blocks(tmp_path, [2000], key="older settings", images=2)
     blocks(tmp_path, [50, 40, 30])
-    assert shown(tmp_path) == ["Heatmaps", "  market1501/train  12 images  0 img/s"]
+    assert shown(tmp_path) == ["Heatmaps", "  market1501/train  12 images  0.4 img/s"]
     data = tmp_path / "data/paper/market1501"
     data.mkdir(parents=True)
     (data / "counts.json").write_text('{"splits": {"train": {"images": 100}}, "junk": {}}')
     assert shown(tmp_path) == [
         "Heatmaps",
-        "  market1501/train  12/100 images  0 img/s  4 min left",
+        "  market1501/train  12/100 images  0.4 img/s  4 min left",
     ]
 
 

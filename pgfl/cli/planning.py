@@ -55,6 +55,29 @@ def status(
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
+@app.command("costs")
+def costs(
+    targets: Targets = None,
+    config: Settings = None,
+    tflops: Annotated[
+        float, typer.Option(min=0.001, help="Assumed useful speed of a GPU, 10^12 operations/s.")
+    ] = 30.0,
+    left: Annotated[bool, typer.Option("--left", help="Only what is not done yet.")] = False,
+) -> None:
+    """Count the jobs of the workflow by stage, and estimate their GPU hours."""
+    from pgfl.config import load_config
+    from pgfl.costs import cost_lines
+    from pgfl.plan import make_plan
+
+    plan = make_plan(targets or (), config or ())
+    jobs = [job for job in plan.jobs if job.needed or not left]
+    print("\n".join(cost_lines(load_config(plan.config), jobs, Path(), tflops)))
+    print(
+        f"\nAn estimate: multiply-accumulates, two operations each, at {tflops:g} x 10^12 "
+        "operations a second.\nReading images, and what tables and figures compute, is not in it."
+    )
+
+
 def _redraw(lines: list[str]) -> None:
     """Lines over those of the last time, from the terminal's top left corner: nothing flickers."""
     width = shutil.get_terminal_size().columns

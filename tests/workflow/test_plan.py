@@ -1,6 +1,5 @@
 """What `pgfl status` says of the whole workflow is what Snakemake plans."""
 
-import os
 import subprocess
 import sys
 
@@ -40,7 +39,9 @@ def test_the_plan_has_every_job_and_whether_it_is_needed(here):
 
 
 def test_a_plan_that_cannot_be_made_is_said_in_snakemakes_words(here):
-    with pytest.raises(UserError, match="cannot plan the workflow here\n.*\nNo rule to produce x"):
+    with pytest.raises(
+        UserError, match=r"cannot plan the workflow here\n.*\nNo rule to produce x"
+    ):
         make_plan(["x"])
     with pytest.raises(UserError, match="did you mean 'training'"):
         make_plan(config=["trainig=1"])
@@ -48,10 +49,9 @@ def test_a_plan_that_cannot_be_made_is_said_in_snakemakes_words(here):
 
 def test_the_status_says_what_is_left_and_runs_beside_a_running_snakemake(here):
     # Snakemake's lock is a file; a run that goes on has it.
-    (here.root / ".snakemake" / "locks").mkdir(parents=True)
-    (here.root / ".snakemake" / "locks" / "0.output.lock").write_text(
-        f"{os.path.abspath(MODEL)}\n"
-    )
+    locks = here.root / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text(f"{here.root / MODEL}\n")
     said = pgfl("status", MODEL).splitlines()
     assert said[:2] == ["Experiment demo", "No training and no heatmaps are under way."]
     assert said[2] == "Trained: 0 of 1 models"

@@ -150,6 +150,7 @@ def test_a_job_killed_by_its_time_limit_goes_on_and_nothing_differs(slurm, proje
     watcher.start()
     options = ["--slurm-status-command", "squeue", "--slurm-no-account"]
     options += ["--slurm-init-seconds-before-status-checks", "3", "--jobs", "4"]
+    options += ["--seconds-between-status-checks", "2"]
     began = time.monotonic()
     _, output = project.snakemake(
         "--workflow-profile", "profiles/slurm", *options,

@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test lint format venv clean
+.PHONY: demo test test-slurm lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -12,6 +12,14 @@ demo: $(VENV)
 
 test: $(VENV)
 	$(BIN)/python -m pytest
+
+# Debian's Slurm on this host, with two pretended GPUs; needs root, is skipped where it cannot be.
+test-slurm: $(VENV)
+	@tests/workflow/install_slurm.sh $(BIN); case $$? in \
+		0) PGFL_TEST_SLURM=1 $(BIN)/python -m pytest tests/workflow/test_slurm.py ;; \
+		3) ;; \
+		*) exit 1 ;; \
+	esac
 
 lint: $(VENV)
 	$(BIN)/ruff check .

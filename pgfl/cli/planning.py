@@ -65,10 +65,13 @@ def costs(
     left: Annotated[bool, typer.Option("--left", help="Only what is not done yet.")] = False,
 ) -> None:
     """Count the jobs of the workflow by stage, and estimate their GPU hours."""
+    import torch
+
     from pgfl.config import load_config
     from pgfl.costs import cost_lines
     from pgfl.plan import make_plan
 
+    torch.set_num_threads(1)  # one image at a time is little work
     plan = make_plan(targets or (), config or ())
     jobs = [job for job in plan.jobs if job.needed or not left]
     print("\n".join(cost_lines(load_config(plan.config), jobs, Path(), tflops)))

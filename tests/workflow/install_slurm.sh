@@ -20,7 +20,7 @@ if ! command -v slurmctld slurmd sbatch munged > /dev/null; then
         chmod +x "$policy"
         trap 'rm -f "$policy"' EXIT
     fi
-    { apt-get -qq update && apt-get -qq install --no-install-recommends \
+    { timeout 300 apt-get -qq update && timeout 600 apt-get -qq install --no-install-recommends \
         slurmctld slurmd slurm-client munge; } > /dev/null || skip "apt-get cannot install Slurm"
 fi
 "$1"/python -c 'import snakemake_executor_plugin_slurm' 2> /dev/null ||

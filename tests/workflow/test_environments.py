@@ -1,5 +1,6 @@
 """The three ways to the same packages: venv, conda, and what the package itself declares."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def test_conda_installs_what_the_venv_has():
 
 
 def test_everything_is_pinned_exactly():
-    for name in ("requirements.txt", "requirements-mmpose.txt", "requirements-dev.txt"):
+    for name in (path.name for path in (ROOT / "envs").glob("requirements*.txt")):
         assert all("==" in pin for pin in pins(name)), name
 
 
@@ -33,6 +34,24 @@ def test_the_pins_satisfy_what_the_package_declares():
     for declared in map(Requirement, project["dependencies"]):
         (version,) = pinned[declared.name.lower()].specifier
         assert declared.specifier.contains(version.version), declared
+
+
+def test_a_package_is_pinned_once():
+    files = ("requirements.txt", "requirements-mmpose.txt", "requirements-slurm.txt")
+    names = [Requirement(pin).name.lower() for file in files for pin in pins(file)]
+    assert len(names) == len(set(names))
+
+
+def test_the_profiles_name_rules_that_there_are():
+    rules = {
+        name
+        for path in (ROOT / "workflow" / "rules").glob("*.smk")
+        for name in re.findall(r"(?m)^rule (\w+):", path.read_text())
+    }
+    profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
+    assert profile["set-resources"].keys() <= rules
+    # The rules say the rest themselves, from the configuration; here it would win over that.
+    assert all(set(given) == {"runtime"} for given in profile["set-resources"].values())
 
 
 def test_every_rule_has_the_environment():

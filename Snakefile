@@ -21,6 +21,7 @@ include: "workflow/rules/pose.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/pictures.smk"
 include: "workflow/rules/start.smk"
 
 
@@ -29,6 +30,7 @@ rule all:
     input:
         DELIVERABLES,
         f"{RESULTS}/report.html",
+        KEPT,
 
 
 onstart:

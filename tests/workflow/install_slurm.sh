@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Debian's Slurm and munge for tests/workflow/test_slurm.py. Says why where that cannot be, and
-# ends with status 3; starts no service.
+# ends with status 3; starts no service. Arguments: a folder with python and pip, the plugin's pins.
 set -euo pipefail
 
 skip() {
@@ -24,5 +24,5 @@ if ! command -v slurmctld slurmd sbatch munged > /dev/null; then
         slurmctld slurmd slurm-client munge; } > /dev/null || skip "apt-get cannot install Slurm"
 fi
 "$1"/python -c 'import snakemake_executor_plugin_slurm' 2> /dev/null ||
-    "$1"/pip install -q --disable-pip-version-check --no-deps -r envs/requirements-slurm.txt ||
+    "$1"/pip install -q --disable-pip-version-check --no-deps -r "$2" ||
     skip "pip cannot install Snakemake's plugin for Slurm"

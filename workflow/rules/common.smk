@@ -9,10 +9,12 @@ from snakemake.exceptions import WorkflowError
 
 from pgfl.config import TRAIN_SET, load_config
 from pgfl.datasets.archives import SOURCES
+from pgfl.datasets.taken import stamp_of
 from pgfl.errors import UserError
 from pgfl.machine import memory_mb, visible_gpus
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
+from pgfl.recipe import BRANCH_CODE
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
 
@@ -87,6 +89,11 @@ def section(name):
 
 def run_folder(train, variant, seed):
     return f"runs/{EXPERIMENT}/{train}/{variant}/seed{seed}"
+
+
+def sizes(paths):
+    """Sizes of a user's files: a file that is replaced by an older one has no newer time."""
+    return [os.path.getsize(path) for path in paths]
 
 
 def option(name, value):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-slurm lint format venv clean
+.PHONY: demo test test-faults test-slurm lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -12,6 +12,11 @@ demo: $(VENV)
 
 test: $(VENV)
 	$(BIN)/python -m pytest
+
+# The long version: kills on the way through the whole workflow, full disks, damaged files.
+test-faults: export PGFL_KILLS ?= 24
+test-faults: $(VENV)
+	$(BIN)/python -m pytest -s tests/workflow/test_faults.py tests/training/test_stage.py -k "kills or disk or damaged or second"
 
 # Debian's Slurm on this host, with two pretended GPUs; needs root, is skipped where it cannot be.
 test-slurm: $(VENV)

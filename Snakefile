@@ -33,5 +33,13 @@ rule all:
         KEPT,
 
 
+say_who_else_is_here()
+
+
 onstart:
+    atexit.unregister(say)
     at_the_start(workflow.dag)
+
+
+onerror:
+    say_what_failed()

@@ -18,6 +18,7 @@ from pgfl.cli import (
     training,
 )
 from pgfl.errors import UserError
+from pgfl.orphans import end_with_snakemake
 
 app = typer.Typer(
     help="Pose-guided feature learning with knowledge distillation for occluded person ReID.",
@@ -62,6 +63,7 @@ them (in the folder of the repository)."""
 
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and status 1."""
+    end_with_snakemake()
     try:
         app()
     except UserError as error:

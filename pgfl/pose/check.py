@@ -9,7 +9,7 @@ import numpy as np
 
 from pgfl.errors import UserError
 from pgfl.pose.keypoints import GROUPS, KEYPOINTS
-from pgfl.pose.store import FORMAT_VERSION, HeatmapReader
+from pgfl.pose.store import DAMAGED, FORMAT_VERSION, HeatmapReader, check_seal
 
 TOLERANCE = 1e-3
 """How far the sum of a decoded map may be from one."""
@@ -27,11 +27,12 @@ def check_store(path: Path, images: Sequence[str]) -> None:
         UserError: everything that is wrong, a line each; rows with the same fault are counted
             and the first is named.
     """
+    check_seal(path)
     try:
         with h5py.File(path, "r") as file:
             problems = _structure(file, len(images))
     except OSError as error:
-        raise UserError(f"{path}: not a heatmap file, or damaged ({error})") from None
+        raise UserError(f"{path}: not a heatmap file, or damaged ({error}); {DAMAGED}") from None
     if not problems:
         reader = HeatmapReader(path)
         reader.require(images)

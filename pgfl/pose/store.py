@@ -11,9 +11,13 @@ A map of codes decodes as `offset + step * code`. The offset is chosen so that t
 to one: it gives back, evenly, the mass of all the small values that fell below one step. Without
 it the background's mass would be lost, or pushed onto the peak.
 
+Files of ours begin with a user block (which HDF5 skips) that holds the sha256 of all that follows:
+HDF5 itself notices few of the flipped bits, and may hang or crash on others.
+
 docs/heatmaps.md documents the format for those who write it with another estimator.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +32,9 @@ from pgfl.pose.keypoints import GROUPS
 
 FORMAT_VERSION = 1
 MEBI = 2**20
+USER_BLOCK = 512
+SEAL = b"sha256 "
+DAMAGED = "delete it, then run the same command: it is made again"
 
 
 def encode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +86,8 @@ class HeatmapWriter:
         count, parts = len(images), len(GROUPS)
         # Made in memory and written at the end: HDF5 ends the process when the disk runs full.
         self._path = path
-        self._file = h5py.File(path, "w", driver="core", backing_store=False, block_size=MEBI)
+        memory = {"driver": "core", "backing_store": False, "block_size": MEBI}
+        self._file = h5py.File(path, "w", userblock_size=USER_BLOCK, **memory)
         self._file.attrs.update(attributes)
         self._file.attrs["format_version"] = FORMAT_VERSION
         self._file.attrs["groups"] = json.dumps(GROUPS)
@@ -115,7 +123,27 @@ class HeatmapWriter:
         content = self._file.id.get_file_image()
         self._file.close()
         if failure is None:
-            self._path.write_bytes(content)
+            seal = SEAL + hashlib.sha256(content).hexdigest().encode()
+            with self._path.open("wb") as file:
+                file.write(seal.ljust(USER_BLOCK, b"\0"))
+                file.write(content)
+
+
+def check_seal(path: Path) -> None:
+    """Compare a file with the checksum in its user block; a file without one is taken as it is.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.is_file():
+        return  # said by who opens it
+    with path.open("rb") as file:
+        block = file.read(USER_BLOCK)
+        if not block.startswith(SEAL):
+            return
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if block != (SEAL + found.encode()).ljust(USER_BLOCK, b"\0"):
+        raise UserError(f"{path}: damaged: its checksum is wrong; {DAMAGED}")
 
 
 class HeatmapReader:
@@ -133,7 +161,9 @@ class HeatmapReader:
             try:
                 self._file = h5py.File(self.path, "r")
             except OSError as error:
-                raise UserError(f"{self.path}: not a heatmap file, or damaged ({error})") from None
+                raise UserError(
+                    f"{self.path}: not a heatmap file, or damaged ({error}); {DAMAGED}"
+                ) from None
             if self._file.attrs.get("format_version") != FORMAT_VERSION:
                 raise UserError(f"{self.path}: not a heatmap file of version {FORMAT_VERSION}")
             self._heatmaps = self._file["heatmaps"]
@@ -182,10 +212,11 @@ class HeatmapReader:
             self._file = self._heatmaps = self._affine = None
 
     def require(self, images: Sequence[str]) -> None:
-        """Raise UserError unless the rows are exactly these images, in this order.
+        """Raise UserError unless the rows are exactly these images, in this order, undamaged.
 
         Closes the file again: worker processes forked later must not share its handle.
         """
+        check_seal(self.path)
         own = self.images()
         self.close()
         if own == list(images):

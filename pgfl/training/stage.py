@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import pick_device, uses_bf16
 from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
+from pgfl.locks import locked
 from pgfl.models.pgfl import PGFL
 from pgfl.models.resnet import without_classifier
 from pgfl.models.student_file import save_branches, save_student
@@ -22,6 +24,7 @@ from pgfl.models.timm_backbone import TimmBackbone
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
+from pgfl.training.checkpoint import remove_checkpoint
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
 from pgfl.training.finished import keep, take_back
 from pgfl.training.live import Live
@@ -84,7 +87,8 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
         job: where and how.
 
     Raises:
-        UserError: an input cannot be used, or a loss is not finite.
+        UserError: an input cannot be used, a loss is not finite, or another process trains the
+            same.
     """
     if recipe.loss.expects_collapse:
         print("warning: loss.consistency: literal is expected to collapse (docs/paper-notes.md)")
@@ -111,13 +115,20 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
         )
         return
     fabric = make_fabric(job.devices, _precision(recipe))
-    launch(fabric, _train, images, inputs, recipe, seed, job)
+    launch(fabric, _process, images, inputs, recipe, seed, job)
+
+
+def _process(
+    fabric: Fabric, images: TrainingImages, inputs: Inputs, recipe: Recipe, seed: int, job: Job
+) -> None:
+    """One process of a run; the one that writes holds the state."""
+    with locked(job.state) if fabric.is_global_zero else nullcontext():
+        _train(fabric, images, inputs, recipe, seed, job)
 
 
 def _train(
     fabric: Fabric, images: TrainingImages, inputs: Inputs, recipe: Recipe, seed: int, job: Job
 ) -> None:
-    """One process of a run."""
     began = time.time()
     if not fabric.is_global_zero:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the process's whole life)
@@ -163,7 +174,7 @@ def _train(
         },
     )
     keep(job.outputs, identity, job.finished)
-    resume.path.unlink(missing_ok=True)
+    remove_checkpoint(resume.path)
     status.unlink(missing_ok=True)
 
 

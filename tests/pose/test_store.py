@@ -1,5 +1,6 @@
 import multiprocessing
 import pickle
+import random
 
 import h5py
 import numpy as np
@@ -156,3 +157,25 @@ def test_a_file_of_another_kind_is_an_error(tmp_path):
         file["numbers"] = np.arange(3)
     with pytest.raises(UserError, match=r"other.h5: not a heatmap file of version 1"):
         HeatmapReader(path).require(NAMES)
+
+
+def test_no_flipped_bit_goes_unnoticed(store):
+    path, _, _ = store
+    content, places = path.read_bytes(), random.Random(0)
+    for place in [20, 80, 511, *(places.randrange(512, len(content)) for _ in range(200))]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << places.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(UserError, match=r"train\.h5: damaged: its checksum is wrong; delete"):
+            HeatmapReader(path).require(NAMES)
+
+
+def test_a_file_without_our_checksum_is_taken_as_it_is(store, tmp_path):
+    path, maps, _ = store
+    with h5py.File(path) as ours, h5py.File(tmp_path / "theirs.h5", "w") as theirs:
+        for name in ours:
+            ours.copy(name, theirs)
+        theirs.attrs.update(ours.attrs)
+    reader = HeatmapReader(tmp_path / "theirs.h5")
+    reader.require(NAMES)
+    np.testing.assert_array_equal(reader[3], HeatmapReader(path)[3])

@@ -1,5 +1,4 @@
 # What the workflow says before its first job: what it trains, on which data, and what is missing.
-import atexit
 from collections import defaultdict
 
 from pgfl.files import write_json
@@ -68,11 +67,6 @@ def plan(jobs):
         yield f"  of {', '.join(files)}"
 
 
-def say(lines):
-    """Lines on stderr: stdout may be a graph that somebody draws."""
-    print(*lines, sep="\n", file=sys.stderr, flush=True)
-
-
 def at_the_start(dag):
     """Say what will be done, or stop with one message for everything that no job could get."""
     if workflow.local_exec and workflow.resource_settings.nodes is not None:
@@ -84,7 +78,7 @@ def at_the_start(dag):
     if missing := missing_files(jobs):
         raise WorkflowError("\n".join(["Nothing was started.", *missing]))
     if workflow.is_main_process:
-        say(plan(jobs))
+        say(*plan(jobs))
 
 
 def write_plan(path):
@@ -108,7 +102,8 @@ def after_a_dry_run():
         write_plan(os.environ[PLAN_FILE])
     elif jobs := list(workflow.dag.needrun_jobs(exclude_finished=False)):
         missing = missing_files(jobs)
-        say([*plan(jobs), *(["Missing, so that a run would not start:"] if missing else []), *missing])
+        heading = ["Missing, so that a run would not start:"] if missing else []
+        say(*plan(jobs), *heading, *missing)
 
 
 if workflow.is_main_process:

@@ -39,6 +39,8 @@ rule ranked_lists:
         f"logs/{RESULTS}/ranked_lists/{{dataset}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing ranked lists of {wildcards.dataset}"
     shell:
@@ -68,6 +70,8 @@ rule failures:
         f"logs/{RESULTS}/failures.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing the page of the worst queries"
     shell:
@@ -98,6 +102,8 @@ rule visibility:
         f"logs/{RESULTS}/visibility.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing accuracy by visible keypoints"
     shell:
@@ -132,7 +138,10 @@ rule stress_test:
         f"logs/{RESULTS}/stress_{{dataset}}.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Covering the queries of {wildcards.dataset} step by step"
     shell:
@@ -177,6 +186,8 @@ rule training_curves:
         f"logs/{RESULTS}/training_curves.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing training curves"
     shell:

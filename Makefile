@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-faults lint format venv clean
+.PHONY: demo test test-faults test-slurm lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -18,6 +18,14 @@ test-faults: export PGFL_KILLS ?= 24
 test-faults: $(VENV)
 	$(BIN)/python -m pytest -s tests/workflow/test_faults.py tests/training/test_stage.py -k "kills or disk or damaged or second"
 
+# Debian's Slurm on this host, with two pretended GPUs; needs root, is skipped where it cannot be.
+test-slurm: $(VENV)
+	@tests/workflow/install_slurm.sh $(BIN) envs/requirements-slurm.txt; case $$? in \
+		0) PGFL_TEST_SLURM=1 $(BIN)/python -m pytest tests/workflow/test_slurm.py ;; \
+		3) ;; \
+		*) exit 1 ;; \
+	esac
+
 lint: $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,11 +38,12 @@ venv: $(VENV)
 
 # MMPose and its kin go in without their declared dependencies: one of them (chumpy) no longer
 # builds and is never imported; what they do import is pinned in requirements.txt.
-$(VENV): envs/requirements.txt envs/requirements-mmpose.txt envs/requirements-dev.txt pyproject.toml
+PINS := envs/requirements.txt envs/requirements-export.txt envs/requirements-dev.txt
+$(VENV): $(PINS) envs/requirements-mmpose.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "error: Python 3.11 (or 3.12) is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -r envs/requirements.txt -r envs/requirements-dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check $(addprefix -r ,$(PINS))
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r envs/requirements-mmpose.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@

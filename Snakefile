@@ -21,6 +21,8 @@ include: "workflow/rules/pose.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/pictures.smk"
+include: "workflow/rules/start.smk"
 
 
 rule all:
@@ -28,6 +30,7 @@ rule all:
     input:
         DELIVERABLES,
         f"{RESULTS}/report.html",
+        KEPT,
 
 
 say_who_else_is_here()
@@ -35,7 +38,7 @@ say_who_else_is_here()
 
 onstart:
     atexit.unregister(say)
-    stop_if_files_are_missing(workflow.dag.needrun_jobs())
+    at_the_start(workflow.dag)
 
 
 onerror:

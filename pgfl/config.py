@@ -113,6 +113,17 @@ class ComparisonSettings(Settings):
     test_sets: tuple[str, ...] = ("occluded_duke",)
 
 
+class StressSettings(Settings):
+    """The occlusion stress test: queries are covered step by step, from each side."""
+
+    test_sets: tuple[str, ...] = ("market1501",)
+    """Each is a `results/stress_{test set}.png`; whole people show the most."""
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), min_length=1
+    )
+    """Of the query's area that is covered; nothing covered is always tried, too."""
+
+
 class ResourceSettings(Settings):
     """What a job may take."""
 
@@ -122,6 +133,10 @@ class ResourceSettings(Settings):
     """Loader processes of a training job, for each device. Results do not depend on it."""
     devices: int = Field(1, ge=1)
     """GPUs of a training job (without a GPU: processes); they change results by rounding only."""
+    train_memory: int = Field(16000, ge=1)
+    """Memory of a training job in MB; as many jobs run at once as the machine has memory for."""
+    memory: int = Field(6000, ge=1)
+    """Memory of any other job that runs a network, in MB."""
     tensorboard: bool = False
     """Whether training jobs write event files for TensorBoard, to the run's `tensorboard/`."""
 
@@ -143,6 +158,7 @@ class Config(Recipe):
     comparisons: dict[Annotated[str, Field(pattern=VARIANT_NAME)], ComparisonSettings] = {}
     """Tables of the user's own, by name: `results/compare_{name}.csv`."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    stress: StressSettings = StressSettings()
     resources: ResourceSettings = ResourceSettings()
     _recipes: dict[str, Recipe] = PrivateAttr(default_factory=dict)
 
@@ -163,6 +179,9 @@ class Config(Recipe):
             self._recipes[name] = recipe
         if SWEPT in self._recipes:
             self._add_sweeps()
+        if unknown := [name for name in self.stress.test_sets if name not in self.test_sets]:
+            known = ", ".join(sorted(self.test_sets))
+            raise UserError(f"setting stress.test_sets: no {unknown[0]!r}; known: {known}")
         for name, comparison in self.comparisons.items():
             self._check_comparison(f"comparisons.{name}", comparison)
 

@@ -7,6 +7,7 @@ import typer
 
 from pgfl.cli.arguments import Out, known
 from pgfl.errors import UserError
+from pgfl.machine import own_gpus
 
 app = typer.Typer()
 
@@ -35,6 +36,10 @@ def evaluate(
     heatmaps_gallery: Annotated[
         Path | None, typer.Option(help="Heatmaps of split gallery.")
     ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="A CSV of every query's AP, first match and nearest images (global)."),
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
     """Evaluate a model on the query and gallery images of a manifest."""
@@ -44,6 +49,8 @@ def evaluate(
     from pgfl.models.matching import FEATURES
 
     known(use, FEATURES)
+    if queries is not None and use != "global":
+        raise UserError(f"--queries: only with the student's own feature, not with --use {use}")
     torch.set_num_threads(threads)
     options = {
         "metric": metric,
@@ -53,22 +60,25 @@ def evaluate(
         "rerank": rerank,
     }
     parsed = EvaluationSettings.parse(options, "evaluation")
-    if use == "global":
-        from pgfl.retrieval.stage import run_evaluation
-
-        report = run_evaluation(model, manifest, out, **parsed.model_dump())
-    elif branches is None or heatmaps_query is None or heatmaps_gallery is None:
+    if use != "global" and (
+        branches is None or heatmaps_query is None or heatmaps_gallery is None
+    ):
         raise UserError(f"--use {use}: needs --branches, --heatmaps-query and --heatmaps-gallery")
-    else:
-        from pgfl.retrieval.guided import run_guided_evaluation
+    with own_gpus():
+        if use == "global":
+            from pgfl.retrieval.stage import run_evaluation
 
-        report = run_guided_evaluation(
-            model,
-            manifest,
-            out,
-            use=use,
-            branches=branches,
-            heatmaps={"query": heatmaps_query, "gallery": heatmaps_gallery},
-            **parsed.model_dump(),
-        )
+            report = run_evaluation(model, manifest, out, **parsed.model_dump(), queries=queries)
+        else:
+            from pgfl.retrieval.guided import run_guided_evaluation
+
+            report = run_guided_evaluation(
+                model,
+                manifest,
+                out,
+                use=use,
+                branches=branches,
+                heatmaps={"query": heatmaps_query, "gallery": heatmaps_gallery},
+                **parsed.model_dump(),
+            )
     print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")

@@ -4,6 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from pgfl.datasets import taken
 from pgfl.datasets.manifest import (
     COLUMNS,
     Entry,
@@ -21,7 +22,7 @@ DEFAULT_CAMID = {"train": 0, "query": 0, "gallery": 1}
 """Where the table has no cameras: no match of a query is ever filtered out."""
 
 
-def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
+def take(table_path: Path, source: Path, target: Path, stamp: str = "") -> pd.DataFrame:
     """Lay out a user's images below `target` and write the manifest there.
 
     Images are hard-linked where possible. Identities and cameras may be any text; what is not a
@@ -33,6 +34,7 @@ def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
             optionally, camid.
         source: the folder that the image names start from.
         target: the data set's folder, replaced whole or left alone.
+        stamp: what `taken.stamp_of` said of the photographs before.
 
     Returns:
         The manifest.
@@ -55,7 +57,9 @@ def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
     camids = _numbered(table["camid"]) if "camid" in table else table["split"].map(DEFAULT_CAMID)
     numbered = table.assign(image="images/" + table["image"], pid=pids, camid=camids)
     with whole_folder(target) as folder:
-        for image in dict.fromkeys(table["image"]):
+        # Looked at before they are read: a change in between is noticed the next time.
+        seen = {image: taken.look(source / image) for image in dict.fromkeys(table["image"])}
+        for image in seen:
             copy = folder / "images" / image
             copy.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(source / image, copy)
@@ -64,6 +68,9 @@ def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
             words = dict(zip(pids, table["pid"], strict=True))
             manifest["label"] = manifest["pid"].map(words)
         write_manifest(manifest, junk, folder / "manifest.csv")
+        hashes = dict(zip(manifest["image"], manifest["sha256"], strict=True))
+        photographs = {name: (*seen[name], hashes[f"images/{name}"]) for name in seen}
+        taken.remember(folder, photographs, stamp)
     return manifest
 
 

@@ -27,6 +27,7 @@ from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
 from pgfl.training.checkpoint import remove_checkpoint
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+from pgfl.training.finished import keep, take_back
 from pgfl.training.live import Live
 from pgfl.training.loop import History, Resume, fit
 from pgfl.training.parallel import launch, make_fabric, synchronise_norms
@@ -61,13 +62,24 @@ class Job:
     tensorboard: bool = False
     """Whether to write TensorBoard's event files beside the outputs."""
 
+    @property
+    def outputs(self) -> list[Path]:
+        """The files of a finished run."""
+        names = ("model.safetensors", "branches.safetensors", "history.csv", "provenance.json")
+        return [self.out / name for name in names]
+
+    @property
+    def finished(self) -> Path:
+        """The folder in which a finished run is kept."""
+        return self.state / "finished"
+
 
 def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     """Train one variant with one seed.
 
     Writes `model.safetensors` (the student), `branches.safetensors` (what only training and
     Table 8 need), `history.csv` and `provenance.json`, each whole. An interrupted run goes on
-    after its last whole epoch.
+    after its last whole epoch; one that has finished before is taken back as it was.
 
     Args:
         inputs: what to train on.
@@ -96,6 +108,13 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     images = TrainingImages(inputs.manifest.parent, table, reader, recipe, seed)
     # Raises where the batches cannot be dealt, before there are processes to report it.
     EpochSampler(images.labels, recipe, seed, processes=job.devices)
+    identity = _identity(inputs, recipe, seed, job.devices)
+    if take_back(job.outputs, identity, job.finished):
+        print(
+            f"{job.out}: trained before with the same settings, code and data: taken back from "
+            f"{job.finished} (delete that folder to train it anew)"
+        )
+        return
     fabric = make_fabric(job.devices, _precision(recipe))
     launch(fabric, _process, images, inputs, recipe, seed, job)
 
@@ -157,6 +176,7 @@ def _train(
             "model_sha256": file_hash(student),
         },
     )
+    keep(job.outputs, identity, job.finished)
     remove_checkpoint(resume.path)
     status.unlink(missing_ok=True)
 
@@ -181,7 +201,7 @@ def _identity(inputs: Inputs, recipe: Recipe, seed: int, devices: int) -> dict[s
         "seed": seed,
         "devices": devices,
         "settings": recipe.model_dump(mode="json"),
-        "code": code_hash("pgfl.training.stage"),
+        "code": code_hash("pgfl.training.stage", without=recipe.idle_code),
         "data": {name: file_hash(path) for name, path in files.items() if path is not None},
     }
 

@@ -90,10 +90,29 @@ def test_another_seed_gives_another_student(undisturbed, data, make_recipe, tmp_
     assert other["model.safetensors"] != undisturbed[1]["model.safetensors"]
 
 
-def test_the_state_is_gone_when_the_run_is_done(undisturbed):
-    assert sorted(path.name for path in undisturbed[0].rglob("*") if path.is_file()) == sorted(
-        [*OUTPUTS, "provenance.json"]
-    )
+def test_of_the_state_only_the_finished_run_is_left_and_takes_no_space(undisturbed):
+    out, _ = undisturbed
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    outputs = {*OUTPUTS, "provenance.json"}
+    kept = {f"state/finished/{name}" for name in outputs}
+    assert files == outputs | kept | {"state/finished/run.json"}
+    assert all((out / name).samefile(out / "state/finished" / name) for name in outputs)
+
+
+def test_the_very_same_run_is_taken_back_and_any_other_trained(
+    undisturbed, data, make_recipe, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed[0], out)
+    for name in (*OUTPUTS, "provenance.json"):
+        (out / name).unlink()
+    rate, epochs = loop.learning_rate, []
+    monkeypatch.setattr(loop, "learning_rate", lambda s, e: epochs.append(e) or rate(s, e))
+    assert train(data, make_recipe(), out) == undisturbed[1]
+    assert (out / "provenance.json").is_file() and epochs == []
+    assert f"taken back from {out / 'state/finished'}" in capsys.readouterr().out
+    train(data, make_recipe(epochs=1), out)
+    assert epochs == [0]
 
 
 def test_the_history_has_a_row_for_each_epoch(undisturbed):

@@ -16,6 +16,8 @@ rule draw_archive:
         f"logs/{ARCHIVES}/{{archive}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing {wildcards.archive} ({EXPERIMENT})"
     shell:
@@ -43,11 +45,15 @@ rule get_archive:
         folder=settings.archives.folder,
         file=lambda w: option("file", settings.archives.files.get(DATASET_OF[w.archive])),
         url=lambda w: option("url", settings.archives.urls.get(w.archive)),
+        size=lambda w: sizes(own_archive(w)),
     log:
         f"logs/{ARCHIVES}/{{archive}}.log",
     conda:
         ENVIRONMENT
     priority: 100
+    localrule: True  # a node of a cluster may have no network
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Getting {wildcards.archive}"
     shell:
@@ -68,6 +74,8 @@ rule extract:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Unpacking {input}"
     shell:
@@ -87,6 +95,8 @@ rule extract_lists:
         f"logs/data/{EXPERIMENT}/occluded_duke/lists.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Unpacking {input}"
     shell:
@@ -106,6 +116,8 @@ rule lay_out_occluded_duke:
         f"logs/data/{EXPERIMENT}/occluded_duke/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
     shell:
@@ -126,6 +138,8 @@ rule crop_partial_duke:
         f"logs/data/{EXPERIMENT}/partial_duke/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Making Partial-Duke from DukeMTMC-reID"
     shell:
@@ -149,6 +163,9 @@ rule manifest:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     conda:
         ENVIRONMENT
+    threads: 4  # to decode every image
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Listing and checking {wildcards.dataset}"
     shell:
@@ -160,6 +177,16 @@ def own_images(wildcards):
     """The folder that the image names of a user's own table start from."""
     own = settings.datasets[wildcards.dataset]
     return own.images or os.path.dirname(own.table) or "."
+
+
+def photographs(wildcards):
+    """Another value where the listed photographs are no longer those that were taken."""
+    table = settings.datasets[wildcards.dataset].table
+    folder = f"data/{EXPERIMENT}/{wildcards.dataset}"
+    try:
+        return option("stamp", stamp_of(Path(table), Path(own_images(wildcards)), Path(folder)))
+    except UserError as error:
+        raise WorkflowError(f"setting datasets.{wildcards.dataset}: {error}")
 
 
 rule take_own_dataset:
@@ -174,22 +201,27 @@ rule take_own_dataset:
     params:
         images=own_images,
         folder=lambda w, output: os.path.dirname(output.manifest),
+        stamp=photographs,
         code=code_hash("pgfl.datasets.custom"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     conda:
         ENVIRONMENT
+    threads: 4  # to decode every image
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Taking your data set {wildcards.dataset}"
     shell:
         "python -m pgfl take {input:q} --images {params.images:q} --out {params.folder:q}"
-        " 2>&1 | tee {log:q}"
+        " {params.stamp} 2>&1 | tee {log:q}"
 
 
 rule contact_sheet:
     # What people look at to see that Partial-Duke is what it should be.
     input:
-        f"data/{EXPERIMENT}/partial_duke/manifest.csv",
+        manifest=f"data/{EXPERIMENT}/partial_duke/manifest.csv",
+        images=f"data/{EXPERIMENT}/partial_duke/images",
     output:
         report(
             f"{RESULTS}/partial_duke.png",
@@ -203,7 +235,9 @@ rule contact_sheet:
         f"logs/{RESULTS}/partial_duke.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing examples of Partial-Duke"
     shell:
-        "python -m pgfl contact-sheet {input:q} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m pgfl contact-sheet {input.manifest:q} --out {output:q} 2>&1 | tee {log:q}"

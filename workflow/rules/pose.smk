@@ -1,6 +1,9 @@
 # HRNet runs here, once for each image, and nowhere else.
+from pgfl.sources import WEIGHTS
 
 WEIGHTS_FOLDER = "cache/weights"
+# The small HRNet's architecture is a file that MMPose reads, so no import leads to it.
+ARCHITECTURE = ["pgfl.pose.configs.hrnet_small"] * (settings.pose.estimator == "hrnet_small")
 
 
 # For each training set whose images are as drawn, the set whose archive brings the true joints.
@@ -31,11 +34,15 @@ rule get_weights:
     params:
         folder=settings.archives.folder,
         url=lambda w: option("url", settings.archives.urls.get(WEIGHTS[w.network].name)),
+        size=lambda w: sizes(own_weights(w)),
     log:
         f"logs/{WEIGHTS_FOLDER}/{{network}}.log",
     conda:
         ENVIRONMENT
     priority: 100
+    localrule: True  # a node of a cluster may have no network
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Getting the weights of {wildcards.network}"
     shell:
@@ -54,6 +61,7 @@ def pose_weights(wildcards):
 rule heatmaps:
     input:
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
         weights=pose_weights,
     output:
         f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.h5",
@@ -61,12 +69,15 @@ rule heatmaps:
         settings=section("pose"),
         # Finished blocks outlive a failed job, which declared outputs do not.
         state=lambda w: f"cache/{EXPERIMENT}/state/heatmaps/{w.dataset}/{w.split}",
-        code=code_hash("pgfl.pose.stage"),
+        code=code_hash("pgfl.pose.stage", *ARCHITECTURE),
     log:
         f"logs/cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.pose_threads
+    threads: beside_gpus(settings.resources.pose_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Heatmaps of {wildcards.dataset}, {wildcards.split} ({settings.pose.estimator})"
     shell:
@@ -79,6 +90,7 @@ rule true_heatmaps:
     # A control for the study: what a pose estimator that never errs would say of drawn people.
     input:
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
         joints=lambda w: f"{ARCHIVES}/{JOINTS_OF[w.dataset]}.joints.npz",
     output:
         f"cache/{EXPERIMENT}/true_heatmaps/{{dataset}}/{{split}}.h5",
@@ -91,6 +103,8 @@ rule true_heatmaps:
         f"logs/cache/{EXPERIMENT}/true_heatmaps/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Perfect heatmaps of {wildcards.dataset}, {wildcards.split}, from true joints"
     shell:

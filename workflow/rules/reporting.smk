@@ -1,5 +1,6 @@
 # The deliverables: nothing but what people read goes to results/.
 
+PICTURE = ["png", "trace.json"]
 # What `rule all` makes and the report shows.
 DELIVERABLES = [
     *expand(
@@ -17,7 +18,19 @@ DELIVERABLES = [
     ),
     *expand(f"{RESULTS}/heatmaps.{{kind}}", kind=["png", "html"]),
     f"{RESULTS}/partial_duke.png",
+    *expand(f"{RESULTS}/ranked_lists/{{test_set}}.{{kind}}", test_set=TRAIN_SET, kind=PICTURE),
+    *expand(f"{RESULTS}/failures.{{kind}}", kind=["html", "trace.json"]),
+    *expand(f"{RESULTS}/visibility.{{kind}}", kind=["csv", *PICTURE]),
+    *expand(f"{RESULTS}/training_curves.{{kind}}", kind=PICTURE),
+    *expand(
+        f"{RESULTS}/stress_{{test_set}}.{{kind}}",
+        test_set=settings.stress.test_sets,
+        kind=["csv", *PICTURE],
+    ),
 ]
+CAPTIONS = sorted(
+    os.path.relpath(path) for path in Path(workflow.basedir, "workflow/report").glob("*.rst")
+)
 PUBLISHED_TABLES = os.path.relpath(os.path.join(workflow.basedir, "pgfl/reporting/published"))
 
 
@@ -46,6 +59,8 @@ rule dataset_table:
         f"logs/{RESULTS}/table1.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing table 1"
     shell:
@@ -101,6 +116,8 @@ rule table:
         f"logs/{RESULTS}/table{{number}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing table {wildcards.number}"
     shell:
@@ -144,6 +161,8 @@ rule comparison:
         f"logs/{RESULTS}/compare_{{name}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Comparing variants: {wildcards.name}"
     shell:
@@ -152,10 +171,75 @@ rule comparison:
         " 2>&1 | tee {log:q}"
 
 
+FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
+FEATURE_IMAGES = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/images"
+
+
+def feature_run(variant, seed):
+    return run_folder(TRAIN_SET[FEATURE_TEST_SET], variant, seed)
+
+
+def diagnosed():
+    """The networks to look into: those of Table 6 and of all comparisons, with the first seed."""
+    variants = [
+        *TABLES[6].reproduced.values(),
+        *(name for comparison in settings.comparisons.values() for name in comparison.variants),
+    ]
+    return {
+        variant: {
+            "model": f"{feature_run(variant, settings.seeds[0])}/model.safetensors",
+            "branches": f"{feature_run(variant, settings.seeds[0])}/branches.safetensors",
+            "heatmaps": training_heatmaps(variant, TRAIN_SET[FEATURE_TEST_SET]),
+            "recipe": settings.recipe(variant).model_dump(mode="json"),
+        }
+        for variant in dict.fromkeys(variants)
+    }
+
+
+def diagnosed_files(wildcards):
+    return [
+        network[file]
+        for network in diagnosed().values()
+        for file in ("model", "branches", "heatmaps")
+        if network[file]
+    ]
+
+
+rule diagnosis:
+    # Not among the deliverables: for those who want to know why a variant does what it does.
+    input:
+        networks=diagnosed_files,
+        manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
+    output:
+        csv=f"{RESULTS}/diagnosis.csv",
+        markdown=f"{RESULTS}/diagnosis.md",
+    params:
+        networks=lambda w: json.dumps(diagnosed()),
+        seed=settings.seeds[0],
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.diagnosis"),
+    log:
+        f"logs/{RESULTS}/diagnosis.log",
+    conda:
+        ENVIRONMENT
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.train_memory,
+    message:
+        "Looking inside the trained networks"
+    shell:
+        "python -m pgfl diagnose {input.manifest:q} --networks {params.networks:q}"
+        " --out {output.csv:q} --experiment {params.experiment} --seed {params.seed}"
+        " --threads {threads} 2>&1 | tee {log:q}"
+
+
 rule pose_report:
     # What people look at to see that the heatmaps are what they should be.
     input:
         manifest=f"data/{EXPERIMENT}/occluded_duke/manifest.csv",
+        images=f"data/{EXPERIMENT}/occluded_duke/images",
         heatmaps=f"cache/{EXPERIMENT}/heatmaps/occluded_duke/train.h5",
     output:
         page=f"{RESULTS}/heatmaps.html",
@@ -172,6 +256,8 @@ rule pose_report:
         f"logs/{RESULTS}/heatmaps.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=settings.resources.memory,
     message:
         "Drawing the heatmaps of Occluded-Duke's training images"
     shell:
@@ -211,6 +297,8 @@ rule figure3:
         f"logs/{RESULTS}/figure3.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing figure 3"
     shell:
@@ -220,12 +308,7 @@ rule figure3:
 
 # Tables 8 and 9, Figures 1 and 4: what a trained model does at test time.
 
-FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
 RESPONSES_OF = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}
-
-
-def feature_run(variant, seed):
-    return run_folder(TRAIN_SET[FEATURE_TEST_SET], variant, seed)
 
 
 def feature_evaluations():
@@ -275,11 +358,13 @@ rule feature_table:
         ),
         pose=section("pose"),
         experiment=EXPERIMENT,
-        code=code_hash("pgfl.reporting.feature_table"),
+        code=code_hash("pgfl.reporting.feature_table", *ARCHITECTURE),
     log:
         f"logs/{RESULTS}/table8.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=settings.resources.memory,
     message:
         "Writing table 8"
     shell:
@@ -294,6 +379,7 @@ rule speed_table:
         model=f"{feature_run('pgfl_kd', settings.seeds[0])}/model.safetensors",
         branches=f"{feature_run('pgfl_kd', settings.seeds[0])}/branches.safetensors",
         manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
         weights=pose_weights,
         published=f"{PUBLISHED_TABLES}/table9.csv",
     output:
@@ -308,12 +394,15 @@ rule speed_table:
     params:
         pose=section("pose"),
         experiment=EXPERIMENT,
-        code=code_hash("pgfl.reporting.speed_table"),
+        code=code_hash("pgfl.reporting.speed_table", *ARCHITECTURE),
     log:
         f"logs/{RESULTS}/table9.log",
     conda:
         ENVIRONMENT
-    threads: workflow.cores or settings.resources.train_threads
+    threads: CORES or settings.resources.train_threads
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Timing queries for table 9"
     shell:
@@ -326,6 +415,7 @@ rule baseline_responses:
     input:
         models=all_paths(students({"Baseline": "baseline"})),
         manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
     output:
         figure=report(
             f"{RESULTS}/figure1.png",
@@ -342,7 +432,10 @@ rule baseline_responses:
         f"logs/{RESULTS}/figure1.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Drawing figure 1"
     shell:
@@ -355,6 +448,7 @@ rule responses:
     input:
         models=all_paths(students(RESPONSES_OF)),
         manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
         heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
     output:
         figure=report(
@@ -373,7 +467,10 @@ rule responses:
         f"logs/{RESULTS}/figure4.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Drawing figure 4"
     shell:
@@ -383,11 +480,37 @@ rule responses:
         " 2>&1 | tee {log:q}"
 
 
+# What people come back for in runs/: asked for by name, so that what somebody deleted is noticed.
+# Images, heatmaps and the like may go to free the disk; they are made again once something that
+# has to run needs them.
+EVALUATED = {
+    *(path for number in TABLES for path in all_paths(evaluations(number))),
+    *(path for name in settings.comparisons for path in all_paths(compared(name))),
+    *all_paths(SWEEPS),
+    *all_paths(feature_evaluations()),
+}
+KEPT = [
+    *sorted(EVALUATED),
+    # Evaluations with the pose (Table 8) have a second dot in their names, and no such file.
+    *(
+        path.replace(".json", ".queries.csv")
+        for path in sorted(EVALUATED)
+        if os.path.basename(path).count(".") == 1
+    ),
+    *expand(
+        "{run}/{file}",
+        run=sorted({path.split("/eval/")[0] for path in EVALUATED}),
+        file=["model.safetensors", "branches.safetensors", "history.csv", "provenance.json"],
+    ),
+]
+
+
 rule html_report:
     # Snakemake's own report of all deliverables. A second Snakemake makes it, which only reads;
     # as a rule it is made again when, and only when, something in it has changed.
     input:
-        DELIVERABLES,
+        results=DELIVERABLES,
+        captions=CAPTIONS,
     output:
         f"{RESULTS}/report.html",
     params:
@@ -400,8 +523,10 @@ rule html_report:
     conda:
         ENVIRONMENT
     localrule: True
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing {output}"
     shell:
-        "python -m pgfl report {input:q} --out {output:q} --config {params.config:q}"
+        "python -m pgfl report {input.results:q} --out {output:q} --config {params.config:q}"
         " --snakefile {params.snakefile:q} 2>&1 | tee {log:q}"

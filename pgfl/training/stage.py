@@ -21,6 +21,7 @@ from pgfl.models.pgfl import PGFL
 from pgfl.models.resnet import without_classifier
 from pgfl.models.student_file import save_branches, save_student
 from pgfl.models.timm_backbone import TimmBackbone
+from pgfl.orphans import end_with
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
@@ -122,6 +123,8 @@ def _process(
     fabric: Fabric, images: TrainingImages, inputs: Inputs, recipe: Recipe, seed: int, job: Job
 ) -> None:
     """One process of a run; the one that writes holds the state."""
+    if fabric.world_size > 1:
+        end_with((os.getppid(),), "stopped, because the process that started this one is gone")
     with locked(job.state) if fabric.is_global_zero else nullcontext():
         _train(fabric, images, inputs, recipe, seed, job)
 

@@ -324,6 +324,23 @@ def test_a_second_process_does_not_train_the_same(data, make_recipe, tmp_path, m
         holder.stdin.close()
 
 
+def test_the_processes_of_a_run_end_with_the_one_that_started_them(data, make_recipe, tmp_path):
+    """Also where Ctrl-C is ignored, as below `snakemake &` in a script."""
+    recipe = make_recipe(baseline=True, epochs=500)
+    command = [*command_line(data, recipe, tmp_path, tmp_path / "state"), "--devices", "2"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+
+    def ignore():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    with subprocess.Popen(command, preexec_fn=ignore, **options) as process:
+        assert process.stdout.readline().startswith("epoch 1/500")
+        process.kill()
+        began = time.monotonic()
+        process.stdout.read()  # ends with the last process that could write to it
+        assert time.monotonic() - began < 30
+
+
 KILLS = int(os.environ.get("PGFL_KILLS", "2"))
 
 

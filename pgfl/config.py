@@ -5,16 +5,18 @@ changing a setting reruns the stages that use it and no others.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationError
 
+from pgfl.combinations import impossible
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
+from pgfl.explain import LOWER_NAME, NAME, did_you_mean, explain, shown
 from pgfl.pose.settings import PoseSettings
 from pgfl.recipe import Recipe
-from pgfl.settings import Settings, merged
+from pgfl.settings import FilePath, Settings, merged
 
 Archived = Literal[
     "market1501",
@@ -42,10 +44,16 @@ TRAIN_SET: dict[Dataset, Dataset] = {
 MADE_FROM: dict[Dataset, Dataset] = {"partial_duke": "dukemtmc_reid"}
 """For each data set without an archive, the one whose images it is made from."""
 
+TRAIN_IDENTITIES: dict[Dataset, int] = {
+    "market1501": 751,
+    "dukemtmc_reid": 702,
+    "occluded_duke": 702,
+    "partial_duke": 702,
+}
+"""Identities to train on, as published."""
+
 SWEPT = "pgfl_kd"
 """The variant whose weights Figure 3 sweeps."""
-
-VARIANT_NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 
@@ -55,9 +63,9 @@ class ArchiveSettings(Settings):
 
     source: Literal["synthetic", "real"] = "real"
     """`synthetic` draws small stand-ins with the real names and layouts; `real` needs yours."""
-    folder: str = "archives"
+    folder: FilePath = "archives"
     """The folder in which your copies of archives and weights are looked for."""
-    files: dict[Archived, str] = {}
+    files: dict[Archived, FilePath] = {}
     """A file of your own for one data set; wins over `folder` and over `source: synthetic`."""
     urls: dict[str, str] = {}
     """An https address for a file name; what it delivers must have the known checksum."""
@@ -66,9 +74,9 @@ class ArchiveSettings(Settings):
 class OwnDataset(Settings):
     """A data set of the user's own."""
 
-    table: str
+    table: FilePath
     """A CSV with the columns image, split, pid and, if known, camid."""
-    images: str = ""
+    images: FilePath = ""
     """The folder that the image names start from; empty: the table's own folder."""
     models_of: str = ""
     """The training set whose models are tested on it; empty: its own."""
@@ -93,14 +101,14 @@ class EvaluationSettings(Settings):
     """Whether distances are re-ranked by k-reciprocal neighbours (k1=20, k2=6, lambda=0.3)."""
 
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class SweepSettings(Settings):
     """The values of Figure 3; each is one more variant, `pgfl_kd` with that weight."""
 
-    lambda_mcl: tuple[Weight, ...] = (0, 0.1, 0.25, 0.5, 1)
-    lambda_cl: tuple[Weight, ...] = (0, 0.1, 0.25, 0.5, 1)
+    lambda_mcl: Annotated[tuple[Weight, ...], Field(min_length=1)] = (0, 0.1, 0.25, 0.5, 1)
+    lambda_cl: Annotated[tuple[Weight, ...], Field(min_length=1)] = (0, 0.1, 0.25, 0.5, 1)
 
 
 class ComparisonSettings(Settings):
@@ -126,73 +134,91 @@ class ResourceSettings(Settings):
     """Whether training jobs write event files for TensorBoard, to the run's `tensorboard/`."""
 
 
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
 class Config(Recipe):
     """Everything that `config.yaml` and the presets may hold."""
 
     experiment: Literal["demo", "study", "paper"] = "demo"
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     archives: ArchiveSettings = ArchiveSettings()
     synthetic: SyntheticSettings = SyntheticSettings()
-    datasets: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], OwnDataset] = {}
+    datasets: dict[Annotated[str, Field(pattern=LOWER_NAME)], OwnDataset] = {}
     """Data sets of the user's own, by name."""
     partial_duke: PartialDukeSettings = PartialDukeSettings()
     pose: PoseSettings = PoseSettings()
-    variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], dict[str, Any]] = {}
+    variants: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
     """Named overlays over `model`, `loss` and `training`; a name is a folder's name, too."""
     sweeps: SweepSettings = SweepSettings()
-    comparisons: dict[Annotated[str, Field(pattern=VARIANT_NAME)], ComparisonSettings] = {}
+    comparisons: dict[Annotated[str, Field(pattern=NAME)], ComparisonSettings] = {}
     """Tables of the user's own, by name: `results/compare_{name}.csv`."""
     evaluation: EvaluationSettings = EvaluationSettings()
     resources: ResourceSettings = ResourceSettings()
     _recipes: dict[str, Recipe] = PrivateAttr(default_factory=dict)
+    _wrong_variants: list[str] = PrivateAttr(default_factory=list)
+    _clashes: list[tuple[str, str]] = PrivateAttr(default_factory=list)
 
     def model_post_init(self, context: Any) -> None:
-        """Resolve every variant now, so that a wrong one is found before anything runs."""
-        if taken := sorted(self.datasets.keys() & TRAIN_SET.keys()):
-            raise UserError(f"setting datasets.{taken[0]}: the name is taken; choose another")
-        for name, own in self.datasets.items():
-            if own.models_of and own.models_of not in self.train_sets:
-                known = ", ".join(sorted(self.train_sets))
-                raise UserError(
-                    f"setting datasets.{name}.models_of: nothing is trained on "
-                    f"{own.models_of!r}; known: {known}"
-                )
+        """Resolve every variant now; what is wrong with one is kept for `parse` to raise."""
         base = self.model_dump(include=set(Recipe.model_fields))
         for name, overlay in self.variants.items():
-            recipe = Recipe.parse(merged(base, overlay), f"variants.{name}")
-            self._recipes[name] = recipe
+            try:
+                self._recipes[name] = Recipe.model_validate(merged(base, overlay))
+            except ValidationError as error:
+                self._wrong_variants.extend(explain(Recipe, error, f"variants.{name}"))
         if SWEPT in self._recipes:
             self._add_sweeps()
-        for name, comparison in self.comparisons.items():
-            self._check_comparison(f"comparisons.{name}", comparison)
 
-    def _check_comparison(self, where: str, comparison: ComparisonSettings) -> None:
-        allowed = {
-            "variants": (comparison.variants, self._recipes),
-            "test_sets": (comparison.test_sets, self.test_sets),
-            "against": ((comparison.against or comparison.variants[0],), comparison.variants),
-        }
-        for setting, (given, known) in allowed.items():
-            if unknown := [name for name in given if name not in known]:
-                raise UserError(
-                    f"setting {where}.{setting}: no {unknown[0]!r}; known: "
-                    f"{', '.join(sorted(known))}"
-                )
-            if len(set(given)) < len(given):
-                raise UserError(f"setting {where}.{setting}: holds a name twice")
+    @classmethod
+    def parse(cls, values: Any, where: str = "") -> Self:
+        """Validate plain values, each by itself and all together.
+
+        Raises:
+            UserError: one line for each finding, with the key's path and what is allowed.
+        """
+        lines: list[str] = []
+        failed: set[Any] = set()
+        try:
+            config = cls.model_validate(values)
+        except ValidationError as error:
+            lines = explain(cls, error, where)
+            failed = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+            # What else is wrong is said at once, as far as it does not hang on this.
+            rest = dict(values) if isinstance(values, dict) else {}
+            config = cls.model_validate({k: v for k, v in rest.items() if k not in failed})
+        lines += impossible(config, failed)
+        if lines:
+            raise UserError("\n".join(lines))
+        return config
+
+    @property
+    def shipped(self) -> set[str]:
+        """Names of the data sets that are not the user's own."""
+        return set(TRAIN_SET)
+
+    @property
+    def wrong_variants(self) -> list[str]:
+        """What is wrong with variants: one line a finding."""
+        return self._wrong_variants
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipe of every variant that is in order."""
+        return self._recipes
+
+    @property
+    def clashes(self) -> list[tuple[str, str]]:
+        """Sweeps that would give a name to another variant than the one that has it."""
+        return self._clashes
 
     def _add_sweeps(self) -> None:
         """Every value of a sweep is a variant like any other."""
         for parameter in SweepSettings.model_fields:
-            if not getattr(self.sweeps, parameter):
-                raise UserError(f"setting sweeps.{parameter}: must hold at least one value")
             for value, name in self.sweep(parameter).items():
                 recipe = self._swept(parameter, value)
                 if self._recipes.setdefault(name, recipe) != recipe:
-                    raise UserError(
-                        f"setting variants.{name}: sweeps.{parameter} makes a variant of that "
-                        "name; choose another"
-                    )
+                    self._clashes.append((parameter, name))
 
     def _swept(self, parameter: str, value: float) -> Recipe:
         swept = self.recipe(SWEPT)
@@ -211,7 +237,7 @@ class Config(Recipe):
         found = {}
         for value in sorted(set(getattr(self.sweeps, parameter))):
             recipe = self._swept(parameter, value)
-            same = (name for name in (SWEPT, *self.variants) if self._recipes[name] == recipe)
+            same = (n for n in (SWEPT, *self.variants) if self._recipes.get(n) == recipe)
             found[value] = next(same, f"{SWEPT}-{parameter}-{_short(value)}")
         return found
 
@@ -227,8 +253,8 @@ class Config(Recipe):
             UserError: there is no such variant.
         """
         if variant not in self._recipes:
-            known = ", ".join(sorted(self._recipes))
-            raise UserError(f"variant {variant!r} is not in the configuration; known: {known}")
+            hint = did_you_mean(variant, self._recipes)
+            raise UserError(f"variant {variant!r} is not in the configuration; {hint}")
         return self._recipes[variant]
 
     def trained_on(self, test_set: str) -> str:
@@ -246,6 +272,15 @@ class Config(Recipe):
     def test_sets(self) -> set[str]:
         """Names of the data sets that models can be tested on."""
         return set(self.datasets) | set(TRAIN_SET)
+
+    def train_identities(self, train_set: str) -> int | None:
+        """Identities to train on; None where only the archive or table itself can tell."""
+        if train_set in self.datasets:
+            return None
+        if self.is_synthetic(train_set):
+            return self.synthetic.train_identities
+        brought = MADE_FROM.get(train_set, train_set) in self.archives.files
+        return None if brought else TRAIN_IDENTITIES[train_set]
 
     @property
     def results(self) -> str:
@@ -277,8 +312,8 @@ def load_config(user: dict[str, Any], workflow: Path = WORKFLOW) -> Config:
     presets = workflow / "experiments"
     preset = presets / f"{experiment}.yaml"
     if not isinstance(experiment, str) or not preset.is_file():
-        known = ", ".join(sorted(path.stem for path in presets.glob("*.yaml")))
-        raise UserError(f"setting experiment: no experiment {experiment!r}; known: {known}")
+        hint = did_you_mean(experiment, (path.stem for path in presets.glob("*.yaml")))
+        raise UserError(f"setting experiment: no experiment {shown(experiment)}; {hint}")
     base = merged(read_yaml(workflow / "variants.yaml"), read_yaml(preset))
     return Config.parse(merged(base, user))
 

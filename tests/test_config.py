@@ -108,7 +108,7 @@ def test_a_point_of_a_sweep_that_a_variant_is_already_is_that_variant():
 
 
 def test_a_sweep_follows_the_users_own_method():
-    user = {"variants": {"pgfl_kd": {"loss": {"lambda_mcl": 0.5}, "training": {"epochs": 3}}}}
+    user = {"variants": {"pgfl_kd": {"loss": {"lambda_mcl": 0.5}, "training": {"epochs": 3, "milestones": []}}}}
     config = load_config(user | {"sweeps": {"lambda_mcl": [0.25, 0.5]}})
     assert config.sweep("lambda_mcl") == {0.25: "pgfl_kd-lambda_mcl-0.25", 0.5: "pgfl_kd"}
     assert config.recipe("pgfl_kd-lambda_mcl-0.25").training.epochs == 3
@@ -123,11 +123,11 @@ def test_the_baseline_needs_no_pose_and_pgfl_kd_does():
 
 def test_user_settings_win_over_the_preset_and_variants_over_both():
     user = {
-        "training": {"epochs": 7},
+        "training": {"epochs": 8},
         "variants": {"mine": {"loss": {"lambda_cl": 3.0}, "training": {"epochs": 9}}},
     }
     config = load_config(user)
-    assert config.recipe("pgfl_kd").training.epochs == 7
+    assert config.recipe("pgfl_kd").training.epochs == 8
     mine = config.recipe("mine")
     assert (mine.training.epochs, mine.loss.lambda_cl) == (9, 3.0)
     assert mine.training.identities == config.training.identities
@@ -155,35 +155,35 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
     [
         ({"trainin": {}}, "setting trainin: no such setting; did you mean 'training'?"),
         ({"training": {"epoch": 3}}, "setting training.epoch: no such setting; did you mean"),
-        ({"training": {"epochs": 0}}, "setting training.epochs: .*greater than or equal to 1"),
-        ({"training": {"epochs": "ten"}}, "setting training.epochs: .*got 'ten'"),
+        ({"training": {"epochs": 0}}, r"setting training.epochs: must be a whole number, at least 1 \(got 0\)$"),
+        ({"training": {"epochs": "ten"}}, r"training.epochs: must be a whole number, at least 1 \(got 'ten'\)"),
         ({"training": 5}, "setting training: "),
-        ({"experiment": "dmeo"}, "no experiment 'dmeo'; known: demo, paper, study"),
+        ({"experiment": "dmeo"}, "no experiment 'dmeo'; did you mean 'demo'\\? known: demo, paper, study"),
         ({"experiment": ["demo"]}, "setting experiment"),
         ({"model": {"height": 100}}, "setting model.height: .*multiple of 16"),
         (
             {"variants": {"mine": {"loss": {"lamda_cl": 1}}}},
             "setting variants.mine.loss.lamda_cl: no such setting; did you mean 'lambda_cl'",
         ),
-        ({"loss": {"reid_on": ["part"]}}, "must hold 'global'"),
-        ({"loss": {"reid_on": ["global", "global"]}}, "names a feature twice"),
+        ({"loss": {"reid_on": ["part"]}}, "setting loss.reid_on: must hold 'global'"),
+        ({"loss": {"reid_on": ["global", "global"]}}, "setting loss.reid_on: names a feature twice"),
         ({"model": {"attention": "dot"}}, "attention: dot needs part_pooling: mean"),
         ({"model": {"backbone": "vgg"}}, "setting model.backbone: .*resnet50.*got 'vgg'"),
         (
             {"model": {"backbone": "timm:vgg", "second_layer4": "separate"}},
             "second_layer4: separate needs a backbone of resnet18, resnet50",
         ),
-        ({"training": {"accumulate": 3}}, "accumulate: 3 must divide identities: 16"),
+        ({"training": {"accumulate": 3}}, r"training.accumulate: must divide identities: 16 .* in each part \(got 3\)"),
         ({"training": {"accumulate": 16}}, "leave at least 2 in each part"),
         ({"archives": {"files": {"marke1501": "x"}}}, "archives.files.marke1501"),
         ({"archives": {"files": {"partial_duke": "x"}}}, "archives.files.partial_duke"),
         ({"partial_duke": {"seed": -1}}, "setting partial_duke.seed: "),
-        ({"variants": {"a/b": {}}}, r"setting variants: 'a/b' cannot be a name here: .*\^\[A-Za"),
+        ({"variants": {"a/b": {}}}, "setting variants: 'a/b' cannot be a name here: letters, digits"),
         ({"variants": {"..": {}}}, r"setting variants: '\.\.' cannot be a name here"),
         ({"variants": {"two words": {}}}, "setting variants: 'two words' cannot be a name here"),
-        ({"sweeps": {"lambda_cl": []}}, "setting sweeps.lambda_cl: must hold at least one value"),
-        ({"sweeps": {"lambda_cl": [0.5, -1]}}, r"setting sweeps.lambda_cl.1: .*greater than"),
-        ({"sweeps": {"lambda_cl": [float("inf")]}}, "setting sweeps.lambda_cl.0: .*finite"),
+        ({"sweeps": {"lambda_cl": []}}, "setting sweeps.lambda_cl: must be a list of at least 1, each"),
+        ({"sweeps": {"lambda_cl": [0.5, -1]}}, r"sweeps.lambda_cl.1: must be a number, at least 0 \(got -1\)"),
+        ({"sweeps": {"lambda_cl": [float("inf")]}}, r"sweeps.lambda_cl.0: must be a number, at least 0 \(got inf\)"),
         (
             {"sweeps": {"lambda_cl": [1]}, "variants": {"pgfl_kd-lambda_cl-1": {}}},
             "setting variants.pgfl_kd-lambda_cl-1: sweeps.lambda_cl makes a variant of that name",
@@ -240,7 +240,7 @@ def test_merging_goes_key_by_key_and_changes_neither_side():
 @pytest.mark.parametrize(
     ("comparison", "message"),
     [
-        ({"variants": ["baseline", "pgfl"]}, "comparisons.mine.variants: no 'pgfl'; known: base"),
+        ({"variants": ["baseline", "pgfl"]}, "comparisons.mine.variants: no 'pgfl'; did you mean 'pgfl_kd"),
         ({"variants": ["baseline", "baseline"]}, "comparisons.mine.variants: holds a name twice"),
         (
             {"variants": ["baseline", "sab"], "against": "pgfl_kd"},

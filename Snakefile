@@ -9,6 +9,12 @@ min_version("9.20")
 
 sys.path.insert(0, workflow.basedir)
 
+from pgfl.config import check_files
+from pgfl.errors import or_exit
+
+or_exit(check_files, filter(Path.exists, [Path("config.yaml"), *workflow.overwrite_configfiles]))
+
+
 configfile: "config.yaml"
 
 
@@ -28,6 +34,9 @@ rule all:
     input:
         DELIVERABLES,
         f"{RESULTS}/report.html",
+
+
+or_exit(check_targets, unknown_targets(), settings, [*DELIVERABLES, "all"])
 
 
 onstart:

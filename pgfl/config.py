@@ -4,6 +4,9 @@ The Snakefile loads it once. Rules get only the part that they read, as plain va
 changing a setting reruns the stages that use it and no others.
 """
 
+import csv
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -282,6 +285,28 @@ class Config(Recipe):
         brought = MADE_FROM.get(train_set, train_set) in self.archives.files
         return None if brought else TRAIN_IDENTITIES[train_set]
 
+    def check_batches(self, variant: str, train_set: str) -> None:
+        """Prove that a training set can fill a variant's batches, as far as it can be known yet.
+
+        Raises:
+            UserError: it has too few identities, or none to train on.
+        """
+        needed = self.recipe(variant).training.identities
+        found = self.train_identities(train_set)
+        if train_set in self.datasets:
+            found = identities_in(Path(self.datasets[train_set].table))
+        if found == 0:
+            known = ", ".join(sorted(self.train_sets - {train_set}))
+            raise UserError(
+                f"setting datasets.{train_set}.models_of: {self.datasets[train_set].table} has no "
+                f"rows of split train; name the set whose models are tested on it: {known}"
+            )
+        if found is not None and needed > found:
+            raise UserError(
+                f"setting training.identities: must be at most {found}, the identities that "
+                f"{train_set} has to train on (got {needed} for {variant})"
+            )
+
     @property
     def results(self) -> str:
         """The folder of the deliverables: the study's tables lie apart."""
@@ -322,16 +347,106 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
 
     Raises:
-        UserError: no such file, not YAML, or not a mapping.
+        UserError: no such file, not YAML, a key twice, or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), OnceLoader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8 ({error})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold settings as 'key: value'")
     return content
+
+
+class OnceLoader(yaml.SafeLoader):
+    """Plain values only; a key that stands twice is an error, not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, each of whose keys stands there once."""
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                words = (
+                    f"the key {key.value!r} stands twice, in lines {seen[key.value]} and {line}"
+                )
+                raise yaml.MarkedYAMLError(problem=words)
+            seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def overridden(settings: dict[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """Settings with `KEY=VALUE` laid over them, as Snakemake's `--config` does it.
+
+    Raises:
+        UserError: not of that form, or the value is not YAML.
+    """
+    for one in given:
+        key, is_pair, text = one.partition("=")
+        if not (key and is_pair):
+            raise UserError(f"--config {one}: must be KEY=VALUE; a file goes to --configfile")
+        try:
+            # All of it as text, which the models then read: so does Snakemake.
+            value = yaml.load(text, yaml.BaseLoader) if text else None
+        except yaml.YAMLError as error:
+            raise UserError(f"--config {one}: not YAML: {' '.join(str(error).split())}") from None
+        settings = merged(settings, {key: value})
+    return settings
+
+
+TEMPLATED = "__use_yte__"
+"""With this key, Snakemake runs expressions of Python that a configuration file holds."""
+
+
+def check_files(paths: Iterable[Path]) -> None:
+    """Say what Snakemake would say in vague words, or not at all, of configuration files.
+
+    Raises:
+        UserError: a line for each file that is not YAML, holds nothing, a key twice, or
+            would run code.
+    """
+    problems = []
+    for path in paths:
+        try:
+            content = read_yaml(path)
+            if not content:
+                problems.append(f"{path}: holds no settings; write at least 'experiment: demo'")
+            if TEMPLATED in content:
+                problems.append(f"{path}: {TEMPLATED}: settings are plain values, never programs")
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+@functools.cache
+def identities_in(table: Path) -> int | None:
+    """Distinct pids of split train in a CSV; None where it cannot be read, as its stage will say.
+
+    Read without pandas, since Snakemake asks before it plans.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            return len({row["pid"] for row in rows if row["split"] == "train"})
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
+        return None
+
+
+def check_tables(config: Config) -> None:
+    """Raise UserError with a line for each table of the user's own that is not there."""
+    missing = [
+        f"setting datasets.{name}.table: no such file (got {own.table!r})"
+        for name, own in config.datasets.items()
+        if not Path(own.table).is_file()
+    ]
+    if missing:
+        raise UserError("\n".join(missing))

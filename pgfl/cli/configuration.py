@@ -5,22 +5,21 @@ from typing import Annotated
 
 import typer
 
-from pgfl.cli.arguments import Out
+from pgfl.cli.arguments import ConfigFile, ConfigOverrides, Out, loaded_config
 
 app = typer.Typer(help="Show what the configuration resolves to.", no_args_is_help=True)
 
 
 @app.command("show")
 def config_show(
-    config: Annotated[Path, typer.Option(help="A configuration file.")] = Path("config.yaml"),
+    configfile: ConfigFile = Path("config.yaml"),
+    config: ConfigOverrides = None,
     variant: Annotated[str, typer.Option(help="Show the recipe of one variant only.")] = "",
 ) -> None:
     """Print the whole configuration, presets and defaults included, as YAML."""
     import yaml
 
-    from pgfl.config import load_config, read_yaml
-
-    loaded = load_config(read_yaml(config))
+    loaded = loaded_config(configfile, config)
     shown = loaded.recipe(variant) if variant else loaded
     print(yaml.safe_dump(shown.model_dump(mode="json"), sort_keys=False), end="")
 

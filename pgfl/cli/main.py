@@ -3,12 +3,11 @@
 import errno
 import os
 import sys
-from typing import NoReturn
 
 import typer
 
 from pgfl.cli import configuration, data, pose, reporting, retrieval, training
-from pgfl.errors import UserError
+from pgfl.errors import UserError, fail
 
 app = typer.Typer(
     help="Pose-guided feature learning with knowledge distillation for occluded person ReID.",
@@ -43,7 +42,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _fail(*str(error).splitlines())
+        fail(error)
     except BrokenPipeError:
         # A reader that closes the pipe early (head, less) is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,10 +51,4 @@ def main() -> None:
         if error.errno not in DISK_TROUBLE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}; {DISK_TROUBLE[error.errno]}")
-
-
-def _fail(*lines: str) -> NoReturn:
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
-    sys.exit(1)
+        fail(UserError(f"{where}{error.strerror}; {DISK_TROUBLE[error.errno]}"))

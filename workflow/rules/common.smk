@@ -5,27 +5,22 @@ import re
 import shlex
 import sys
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
-from pgfl.config import TRAIN_SET, load_config
+from pgfl.config import TRAIN_SET, check_tables, load_config
 from pgfl.datasets.archives import SOURCES
-from pgfl.errors import UserError
 from pgfl.obtain import can_be_had, explain_missing
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
 from pgfl.sources import WEIGHTS
+from pgfl.targets import check_targets
 
-try:
-    settings = load_config(config)
-except UserError as error:
-    raise WorkflowError(str(error))
-
+settings = or_exit(load_config, config)
 # A table that is gone must not pass for "nothing to be done" because its copy is still there.
-for name, own in settings.datasets.items():
-    if not os.path.isfile(own.table):
-        raise WorkflowError(f"setting datasets.{name}.table: {own.table}: no such file")
+or_exit(check_tables, settings)
 
 EXPERIMENT = settings.experiment
 RESULTS = settings.results
@@ -82,6 +77,21 @@ def stop_if_files_are_missing(jobs):
             missing.add(explain_missing(source, folder))
     if missing:
         raise WorkflowError("\n".join(["Nothing was started.", *sorted(missing)]))
+
+
+def unknown_targets():
+    """Targets of the command line that no rule makes; Snakemake itself would only say so."""
+    if Path(sys.argv[0]).stem not in ("snakemake", "__main__"):
+        return []
+    # While it reads the rules, Snakemake keeps its targets to itself.
+    targets = get_argument_parser().parse_known_args()[0].targets
+    return [
+        target
+        for target in targets
+        if not workflow.is_rule(target)
+        and not os.path.exists(target)
+        and not any(rule.is_producer(os.path.relpath(target)) for rule in workflow.rules)
+    ]
 
 
 def run_folder(train, variant, seed):

@@ -3,6 +3,7 @@
 
 def train_inputs(wildcards):
     recipe = settings.recipe(wildcards.variant)
+    or_exit(settings.check_batches, wildcards.variant, wildcards.train)
     files = {"manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv"}
     if recipe.loss.uses_heatmaps:
         kind = "heatmaps"

@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test lint format venv clean
+.PHONY: demo test fuzz lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -12,6 +12,11 @@ demo: $(VENV)
 
 test: $(VENV)
 	$(BIN)/python -m pytest
+
+# Damaged and hostile inputs: as many of each kind as EXAMPLES says, others at every run.
+EXAMPLES ?= 2000
+fuzz: $(VENV)
+	PGFL_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz
 
 lint: $(VENV)
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pgfl.datasets.archives import SOURCES
-from pgfl.explain import did_you_mean, shown
+from pgfl.explain import did_you_mean, shown, shown_key
 from pgfl.obtain import ALLOWED
 from pgfl.recipe import Recipe, TrainingSettings
 from pgfl.sources import WEIGHTS
@@ -48,10 +48,10 @@ def _seeds(config: Config) -> Iterator[str]:
 def _urls(config: Config) -> Iterator[str]:
     for name, url in config.archives.urls.items():
         if name not in DOWNLOADS:
-            yield f"setting archives.urls.{name}: no such file; {did_you_mean(name, DOWNLOADS)}"
+            yield f"setting archives.urls.{shown_key(name)}: no such file; {did_you_mean(name, DOWNLOADS)}"
         if not url.startswith(ALLOWED):
             allowed = " or ".join(ALLOWED)
-            yield f"setting archives.urls.{name}: must start with {allowed} (got {shown(url)})"
+            yield f"setting archives.urls.{shown_key(name)}: must start with {allowed} (got {shown(url)})"
 
 
 def _own_datasets(config: Config) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from pgfl.combinations import impossible
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
-from pgfl.explain import LOWER_NAME, NAME, did_you_mean, explain, shown
+from pgfl.explain import LOWER_NAME, NAME, did_you_mean, explain, shown, shown_key
 from pgfl.pose.settings import PoseSettings
 from pgfl.recipe import Recipe
 from pgfl.settings import FilePath, Settings, merged
@@ -188,8 +188,9 @@ class Config(Recipe):
             lines = explain(cls, error, where)
             failed = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
             # What else is wrong is said at once, as far as it does not hang on this.
-            rest = dict(values) if isinstance(values, dict) else {}
-            config = cls.model_validate({k: v for k, v in rest.items() if k not in failed})
+            given = values if isinstance(values, dict) else {}
+            rest = {k: v for k, v in given.items() if isinstance(k, str) and k not in failed}
+            config = cls.model_validate(rest)
         lines += impossible(config, failed)
         if lines:
             raise UserError("\n".join(lines))
@@ -356,12 +357,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not text in UTF-8 ({error})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not valid YAML: {_reason(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold settings as 'key: value'")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """What a parser says, on one line."""
+    words = " ".join(str(error).split())
+    return words if words.isprintable() else ascii(words)
 
 
 class OnceLoader(yaml.SafeLoader):
@@ -392,12 +399,12 @@ def overridden(settings: dict[str, Any], given: Sequence[str]) -> dict[str, Any]
     for one in given:
         key, is_pair, text = one.partition("=")
         if not (key and is_pair):
-            raise UserError(f"--config {one}: must be KEY=VALUE; a file goes to --configfile")
+            raise UserError(f"--config {shown_key(one)}: must be KEY=VALUE; a file goes to --configfile")
         try:
             # All of it as text, which the models then read: so does Snakemake.
             value = yaml.load(text, yaml.BaseLoader) if text else None
         except yaml.YAMLError as error:
-            raise UserError(f"--config {one}: not YAML: {' '.join(str(error).split())}") from None
+            raise UserError(f"--config {shown_key(one)}: not YAML: {_reason(error)}") from None
         settings = merged(settings, {key: value})
     return settings
 

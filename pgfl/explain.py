@@ -84,7 +84,10 @@ def shown(value: Any) -> str:
     """A wrong value as messages quote it; always one line, of a sensible length."""
     if value is None:
         return "nothing"
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a huge number"
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        text = "a huge number"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 

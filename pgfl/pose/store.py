@@ -15,7 +15,8 @@ docs/heatmaps.md documents the format for those who write it with another estima
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,9 +26,30 @@ import numpy as np
 from pgfl.errors import UserError
 from pgfl.pose.blocks import Block
 from pgfl.pose.keypoints import GROUPS
+from pgfl.pose.layout import FORMAT_VERSION, layout_problems
 
-FORMAT_VERSION = 1
 MEBI = 2**20
+HDF5_VERSION = "v110"
+"""Since this one HDF5 has checksums in its directories, so a damaged file is no other file."""
+
+DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError, OverflowError)
+"""What h5py raises at a damaged file."""
+
+
+@contextmanager
+def damage_said(path: Path) -> Iterator[None]:
+    """Reading a heatmap file; what h5py says of a damaged one becomes one line.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such heatmap file") from None
+    except DAMAGE as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: not a heatmap file, or damaged ({why})") from None
 
 
 def encode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +101,14 @@ class HeatmapWriter:
         count, parts = len(images), len(GROUPS)
         # Made in memory and written at the end: HDF5 ends the process when the disk runs full.
         self._path = path
-        self._file = h5py.File(path, "w", driver="core", backing_store=False, block_size=MEBI)
+        self._file = h5py.File(
+            path,
+            "w",
+            driver="core",
+            backing_store=False,
+            block_size=MEBI,
+            libver=(HDF5_VERSION, HDF5_VERSION),
+        )
         self._file.attrs.update(attributes)
         self._file.attrs["format_version"] = FORMAT_VERSION
         self._file.attrs["groups"] = json.dumps(GROUPS)
@@ -91,10 +120,15 @@ class HeatmapWriter:
             chunks=(1, parts, *size),  # training reads single images, in any order
             compression="gzip",
             shuffle=False,
+            fletcher32=True,
         )
-        self._affine = self._file.create_dataset("affine", (count, parts, 2), "float32")
-        self._confidence = self._file.create_dataset("confidence", (count, 17), "float32")
-        self._usable = self._file.create_dataset("usable", (count,), "uint8")
+        self._affine = self._table("affine", (count, parts, 2), "float32")
+        self._confidence = self._table("confidence", (count, 17), "float32")
+        self._usable = self._table("usable", (count,), "uint8")
+
+    def _table(self, name: str, shape: tuple[int, ...], kind: str) -> h5py.Dataset:
+        """A data set with checksums."""
+        return self._file.create_dataset(name, shape, kind, chunks=True, fletcher32=True)
 
     def write(self, start: int, heatmaps: np.ndarray, confidence: np.ndarray) -> None:
         """Store normalised maps (n, 8, h, w) and confidences (n, 17) from row `start` on."""
@@ -130,14 +164,13 @@ class HeatmapReader:
 
     def _open(self) -> h5py.File:
         if self._file is None:
-            try:
-                self._file = h5py.File(self.path, "r")
-            except OSError as error:
-                raise UserError(f"{self.path}: not a heatmap file, or damaged ({error})") from None
-            if self._file.attrs.get("format_version") != FORMAT_VERSION:
-                raise UserError(f"{self.path}: not a heatmap file of version {FORMAT_VERSION}")
-            self._heatmaps = self._file["heatmaps"]
-            self._affine = self._file["affine"][:] if "affine" in self._file else None
+            with damage_said(self.path):
+                file = h5py.File(self.path, "r")
+                if problems := layout_problems(file):
+                    file.close()
+                    raise UserError("\n".join(f"{self.path}: {one}" for one in problems))
+                self._file, self._heatmaps = file, file["heatmaps"]
+                self._affine = file["affine"][:] if "affine" in file else None
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -145,11 +178,13 @@ class HeatmapReader:
 
     def images(self) -> list[str]:
         """The image names, in the order of the rows."""
-        return [name.decode() for name in self._open()["image"][:]]
+        with damage_said(self.path):
+            return [name.decode() for name in self._open()["image"][:]]
 
     def attributes(self) -> dict[str, Any]:
         """Estimator, checkpoint, scale and the rest."""
-        return dict(self._open().attrs)
+        with damage_said(self.path):
+            return dict(self._open().attrs)
 
     def __len__(self) -> int:
         return len(self._open()["image"])
@@ -161,19 +196,22 @@ class HeatmapReader:
     def read(self, rows: int | slice) -> np.ndarray:
         """The maps of one image (8, h, w) or of several (n, 8, h, w), float32."""
         self._open()
-        stored = self._heatmaps[rows]
+        with damage_said(self.path):
+            stored = self._heatmaps[rows]
         if self._affine is None:
             return stored.astype(np.float32)
         return decode(stored, self._affine[rows])
 
     def confidence(self) -> np.ndarray:
         """HRNet's peak responses: float32 (N, 17)."""
-        return self._open()["confidence"][:]
+        with damage_said(self.path):
+            return self._open()["confidence"][:]
 
     def usable(self) -> np.ndarray:
         """Whether each image could be used: bool (N,); all where the file does not say."""
         file = self._open()
-        return file["usable"][:] != 0 if "usable" in file else np.ones(len(self), dtype=bool)
+        with damage_said(self.path):
+            return file["usable"][:] != 0 if "usable" in file else np.ones(len(self), dtype=bool)
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""

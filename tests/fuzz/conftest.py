@@ -1,4 +1,5 @@
 import pytest
+from hypothesis import event
 from hypothesis import strategies as st
 
 from pgfl.errors import UserError
@@ -10,8 +11,11 @@ def outcome(function, *args, named):
     Every other exception is a failure of the test. Each line must say what it is about.
     """
     try:
-        return function(*args)
+        result = function(*args)
+        event(f"{function.__name__}: taken")
+        return result
     except UserError as error:
+        event(f"{function.__name__}: refused")
         lines = str(error).split("\n")
         assert lines and all(any(str(name) in line for name in named) for line in lines), lines
         assert all(line.isprintable() and len(line) < 3000 for line in lines), lines

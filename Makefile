@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test fuzz lint format venv clean
+.PHONY: demo test test-faults fuzz lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -12,6 +12,11 @@ demo: $(VENV)
 
 test: $(VENV)
 	$(BIN)/python -m pytest
+
+# The long version: kills on the way through the whole workflow, full disks, damaged files.
+test-faults: export PGFL_KILLS ?= 24
+test-faults: $(VENV)
+	$(BIN)/python -m pytest -s tests/workflow/test_faults.py tests/training/test_stage.py -k "kills or disk or damaged or second"
 
 # Damaged and hostile inputs: as many of each kind as EXAMPLES says, others at every run.
 EXAMPLES ?= 2000
@@ -30,11 +35,12 @@ venv: $(VENV)
 
 # MMPose and its kin go in without their declared dependencies: one of them (chumpy) no longer
 # builds and is never imported; what they do import is pinned in requirements.txt.
-$(VENV): envs/requirements.txt envs/requirements-mmpose.txt envs/requirements-dev.txt pyproject.toml
+PINS := envs/requirements.txt envs/requirements-export.txt envs/requirements-dev.txt
+$(VENV): $(PINS) envs/requirements-mmpose.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "error: Python 3.11 (or 3.12) is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -r envs/requirements.txt -r envs/requirements-dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check $(addprefix -r ,$(PINS))
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r envs/requirements-mmpose.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@

@@ -27,6 +27,7 @@ include: "workflow/rules/pose.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/pictures.smk"
 
 
 rule all:
@@ -34,10 +35,17 @@ rule all:
     input:
         DELIVERABLES,
         f"{RESULTS}/report.html",
+        KEPT,
 
 
 or_exit(check_targets, unknown_targets(), settings, [*DELIVERABLES, "all"])
+say_who_else_is_here()
 
 
 onstart:
+    atexit.unregister(say)
     stop_if_files_are_missing(workflow.dag.needrun_jobs())
+
+
+onerror:
+    say_what_failed()

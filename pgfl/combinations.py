@@ -47,11 +47,12 @@ def _seeds(config: Config) -> Iterator[str]:
 
 def _urls(config: Config) -> Iterator[str]:
     for name, url in config.archives.urls.items():
+        where = f"setting archives.urls.{shown_key(name)}"
         if name not in DOWNLOADS:
-            yield f"setting archives.urls.{shown_key(name)}: no such file; {did_you_mean(name, DOWNLOADS)}"
+            yield f"{where}: no such file; {did_you_mean(name, DOWNLOADS)}"
         if not url.startswith(ALLOWED):
             allowed = " or ".join(ALLOWED)
-            yield f"setting archives.urls.{shown_key(name)}: must start with {allowed} (got {shown(url)})"
+            yield f"{where}: must start with {allowed} (got {shown(url)})"
 
 
 def _own_datasets(config: Config) -> Iterator[str]:
@@ -139,6 +140,14 @@ def _comparison(config: Config, where: str, comparison: ComparisonSettings) -> I
             yield f"setting {where}.{setting}: holds a name twice ({twice[0]!r})"
 
 
+def _stress(config: Config) -> Iterator[str]:
+    for unknown in (one for one in config.stress.test_sets if one not in config.test_sets):
+        hint = did_you_mean(unknown, config.test_sets)
+        yield f"setting stress.test_sets: no {unknown!r}; {hint}"
+    if twice := _repeated(config.stress.test_sets):
+        yield f"setting stress.test_sets: holds a name twice ({twice[0]!r})"
+
+
 def _variants(config: Config) -> Iterator[str]:
     yield from config.wrong_variants
 
@@ -152,6 +161,7 @@ CHECKS: dict[Callable[[Any], Iterator[str]], frozenset[str]] = {
     _devices: RECIPE | {"resources"},
     _batches: RECIPE | {"synthetic", "archives", "datasets"},
     _sweeps: RECIPE | {"sweeps"},
+    _stress: frozenset({"stress", "datasets"}),
     _comparisons: RECIPE | {"sweeps", "datasets", "comparisons"},
 }
 """Each check, and the sections that it reads."""

@@ -124,6 +124,17 @@ class ComparisonSettings(Settings):
     test_sets: tuple[str, ...] = ("occluded_duke",)
 
 
+class StressSettings(Settings):
+    """The occlusion stress test: queries are covered step by step, from each side."""
+
+    test_sets: tuple[str, ...] = ("market1501",)
+    """Each is a `results/stress_{test set}.png`; whole people show the most."""
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), min_length=1
+    )
+    """Of the query's area that is covered; nothing covered is always tried, too."""
+
+
 class ResourceSettings(Settings):
     """What a job may take."""
 
@@ -157,6 +168,7 @@ class Config(Recipe):
     comparisons: dict[Annotated[str, Field(pattern=NAME)], ComparisonSettings] = {}
     """Tables of the user's own, by name: `results/compare_{name}.csv`."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    stress: StressSettings = StressSettings()
     resources: ResourceSettings = ResourceSettings()
     _recipes: dict[str, Recipe] = PrivateAttr(default_factory=dict)
     _wrong_variants: list[str] = PrivateAttr(default_factory=list)
@@ -399,7 +411,9 @@ def overridden(settings: dict[str, Any], given: Sequence[str]) -> dict[str, Any]
     for one in given:
         key, is_pair, text = one.partition("=")
         if not (key and is_pair):
-            raise UserError(f"--config {shown_key(one)}: must be KEY=VALUE; a file goes to --configfile")
+            raise UserError(
+                f"--config {shown_key(one)}: must be KEY=VALUE; a file goes to --configfile"
+            )
         try:
             # All of it as text, which the models then read: so does Snakemake.
             value = yaml.load(text, yaml.BaseLoader) if text else None

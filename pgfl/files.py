@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +18,19 @@ from pgfl.errors import UserError
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, on failure it is gone.
 
-    Readers therefore never meet a half-written file under the final name.
+    Readers therefore never meet a half-written file under the final name. What a killed process
+    left of its temporary file is removed. An error of the operating system names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, so that libraries which look at it (PIL, h5py, zip) still work.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = _temporary(path.parent, path.stem, path.suffix)
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -32,7 +39,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Like `whole_file` for a folder, which replaces whatever lay at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path.parent, path.name, "")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -40,8 +47,43 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(folder: Path, stem: str, suffix: str) -> Path:
+    """This process's temporary name for an output; those of dead processes are removed."""
+    host = socket.gethostname()
+    # With the host's name: on a shared disk a number says nothing about another host's process.
+    names = [re.escape(part) for part in (stem, host, suffix)]
+    pattern = re.compile(r"\.{}\.(\d+)@{}\.tmp{}".format(*names))
+    for entry in folder.iterdir():
+        found = pattern.fullmatch(entry.name)
+        if found and not is_alive(int(found[1])):
+            _remove(entry)
+    return folder / f".{stem}.{os.getpid()}@{host}.tmp{suffix}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def file_hash(path: Path, algorithm: str = "sha256") -> str:

@@ -20,6 +20,7 @@ READERS = 4
 """Threads that decode images beside the network."""
 BATCHES_AHEAD = 2
 
+Given = TypeVar("Given")
 Loaded = TypeVar("Loaded")
 
 
@@ -79,13 +80,20 @@ def image_batches(
 
 
 def loaded_batches(
-    names: Sequence[str], load: Callable[[str], Loaded], batch_size: int, what: str
+    names: Sequence[Given], load: Callable[[Given], Loaded], batch_size: int, what: str
 ) -> Iterator[tuple[int, list[Loaded]]]:
     """Batches of whatever `load` makes of each name, in order, read ahead by threads.
 
     While the caller uses a batch, the next two are loaded beside it: decoding and resizing let
     go of Python's lock.
+
+    Args:
+        names: what `load` is called with.
+        load: runs in threads.
+        batch_size: results in a batch.
+        what: said in the progress line; empty for no such line.
     """
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     starts = range(0, len(names), batch_size)
     with ThreadPoolExecutor(max_workers=READERS) as pool:
@@ -97,10 +105,11 @@ def loaded_batches(
         for start in starts[:BATCHES_AHEAD]:
             submit(start)
         try:
-            for start in progress(starts, what, unit=batch_size):
+            for start in progress(starts, what, unit=batch_size) if what else starts:
                 batch = [waiting.result() for waiting in ahead.popleft()]
                 if start + BATCHES_AHEAD * batch_size < len(names):
                     submit(start + BATCHES_AHEAD * batch_size)
                 yield start, batch
         finally:
             pool.shutdown(cancel_futures=True)
+            cv2.setNumThreads(threads)

@@ -11,6 +11,7 @@ from typing import IO
 
 from pgfl.errors import UserError
 from pgfl.files import file_hash, link_or_copy, whole_file
+from pgfl.locks import locked
 from pgfl.zips import check_members, opened
 
 TIMEOUT_SECONDS = 60
@@ -86,7 +87,8 @@ def obtain(source: Source, target: Path, *, folder: Path, file: Path | None, url
         _from_container(source, target, folder)
         return
     elif url or source.url:
-        _download(url or source.url, target, source.checksum)
+        with locked(_part(target)):
+            _download(url or source.url, target, source.checksum)
         return
     else:
         raise UserError(explain_missing(source, folder))
@@ -154,7 +156,7 @@ def _download(url: str, target: Path, checksum: str) -> None:
         raise UserError(f"{url}: only https addresses and file:// are allowed")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not a declared output, so it outlives a failed job and the next try goes on from it.
-    part = target.with_name(f"{target.name}.part")
+    part = _part(target)
     start = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={start}-"} if start else {}
     try:
@@ -181,3 +183,8 @@ def _download(url: str, target: Path, checksum: str) -> None:
         part.unlink()  # going on from wrong bytes would never end well
         raise
     part.replace(target)
+
+
+def _part(target: Path) -> Path:
+    """Where a download lies until it is whole."""
+    return target.with_name(f"{target.name}.part")

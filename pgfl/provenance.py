@@ -5,10 +5,25 @@ import functools
 import hashlib
 import platform
 import subprocess
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+
+WITHOUT_NUMBERS = frozenset(
+    {
+        "pgfl",
+        "pgfl.errors",
+        "pgfl.files",
+        "pgfl.obtain",
+        "pgfl.progress",
+        "pgfl.provenance",
+        "pgfl.training.live",
+    }
+)
+"""Modules that find, write, record or show things and decide no number: no hash counts them, or
+another wording of a message would train everything again."""
 
 RECORDED_PACKAGES = (
     "torch", "numpy", "opencv-python-headless", "h5py", "mmpose", "mmcv-lite", "onedl-mmengine",
@@ -16,25 +31,29 @@ RECORDED_PACKAGES = (
 )  # fmt: skip
 
 
-def code_hash(*entry_modules: str) -> str:
+def code_hash(*entry_modules: str, without: Collection[str] = ()) -> str:
     """One hash over the `pgfl` modules that the entry modules import, directly or through others.
 
-    Modules are parsed, never run. Comments, layout and docstrings do not count, so only an edit
-    that can change what the code does changes the hash. Snakemake itself follows no imports:
-    rules pass this hash as a parameter, which makes exactly the stages that use an edited module
-    run again.
+    Modules are parsed, never run. Comments, layout, docstrings (those of attributes, too) and the
+    modules of `WITHOUT_NUMBERS` do not count, so only an edit that can change what the code
+    computes changes the hash. Snakemake itself follows no imports: rules pass this hash as a
+    parameter, which makes exactly the stages that use an edited module run again.
+
+    Args:
+        entry_modules: where the stage begins.
+        without: modules that are imported but do not run, as the branches of a baseline.
 
     Raises:
         ValueError: an entry module does not exist.
     """
     digest = hashlib.sha256()
-    for module in sorted(_closure(entry_modules)):
+    for module in sorted(_closure(entry_modules, WITHOUT_NUMBERS.union(without))):
         digest.update(module.encode())
         digest.update(_parsed(module)[0].encode())
     return digest.hexdigest()[:16]
 
 
-def _closure(entry_modules: tuple[str, ...]) -> set[str]:
+def _closure(entry_modules: tuple[str, ...], left_out: frozenset[str]) -> set[str]:
     found: set[str] = set()
     waiting = list(entry_modules)
     for module in entry_modules:
@@ -42,15 +61,12 @@ def _closure(entry_modules: tuple[str, ...]) -> set[str]:
             raise ValueError(f"no module named {module!r} below {PACKAGE_ROOT}")
     while waiting:
         module = waiting.pop()
-        if module in found or _module_file(module) is None:
+        if module in found or module in left_out or _module_file(module) is None:
             continue
         found.add(module)
         waiting.extend(_parsed(module)[1])
-        # Importing pgfl.b.c runs pgfl.b too. pgfl itself holds the version and nothing else that
-        # a stage could depend on: a release must not retrain anything.
-        parent = module.rpartition(".")[0]
-        if parent != "pgfl":
-            waiting.append(parent)
+        # Importing pgfl.b.c runs pgfl.b, too.
+        waiting.append(module.rpartition(".")[0])
     return found
 
 
@@ -67,21 +83,46 @@ def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
     """A module's code without comments and docstrings, and the `pgfl` names that it imports."""
     path = _module_file(module)
     assert path is not None
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _Bare().visit(ast.parse(path.read_text(encoding="utf-8")))
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     imported: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported.extend(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported.append(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            source = ".".join([*(above if node.level else ()), *filter(None, [node.module])])
+            imported.append(source)
             # `from pgfl.losses import triplet` may name a module as well as an attribute.
-            imported.extend(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ) and isinstance(ast.get_docstring(node, clean=False), str):
-            node.body = node.body[1:]
+            imported.extend(f"{source}.{alias.name}" for alias in node.names)
     own = tuple(name for name in imported if name.split(".")[0] == "pgfl")
-    return ast.dump(tree), own
+    return repr(_plain(tree)), own
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as nested lists, the same under every version of Python.
+
+    `ast.dump` is not: a field that a new version adds to every function would train all again.
+    """
+    if isinstance(node, list):
+        return [_plain(part) for part in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return [type(node).__name__, *([name, _plain(value)] for name, value in fields)]
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes texts away that are statements of their own: docstrings, wherever they stand."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        # Python 3.12 finds empty texts between the parts of an f-string.
+        parts = [part for part in node.values if getattr(part, "value", None) != ""]
+        return self.generic_visit(ast.JoinedStr(parts))
 
 
 def git_commit() -> str:

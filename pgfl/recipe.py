@@ -13,6 +13,11 @@ Feature = Literal["global", "part", "fused", "foreground", "enhanced"]
 
 NUM_PARTS = 8
 
+BRANCH_CODE = frozenset(
+    {"pgfl.models.part_branch", "pgfl.models.foreground_branch", "pgfl.models.part_pooling"}
+)
+"""Modules that only training with pose runs: the student is free of them."""
+
 RESNETS = ("resnet18", "resnet50")
 TIMM = "timm:"
 BACKBONE = rf"^({'|'.join(RESNETS)}|{TIMM}[A-Za-z0-9_.-]{{1,100}})$"
@@ -35,10 +40,11 @@ class ModelSettings(Settings):
     """Input width in pixels."""
     part_pooling: Literal["sum", "mean"] = "sum"
     """g() of Eq. 1: `sum` is the heatmap-weighted mean, `mean` divides it by h*w as printed."""
-    attention: Literal["cosine", "dot", "uniform"] = "cosine"
-    """Eq. 2: `cosine` as the text says, `dot` as the formula says, `uniform` as a control."""
+    attention: Literal["cosine", "dot", "centred", "maps", "uniform"] = "cosine"
+    """Eq. 2: `cosine` as the text says, `dot` as the formula says, `centred` as a cosine about the
+    image's mean feature, `maps` the mean of the part maps themselves, `uniform` as a control."""
     attention_temperature: float = Field(0.1, gt=0)
-    """Divides the similarity before the softmax of Eq. 2 (cosine only)."""
+    """Divides the similarity before the softmax of Eq. 2 (cosine and centred only)."""
     foreground_scale: Literal["as_is", "matched"] = "as_is"
     """`matched`: in f_E = f_F + f_G, f_F is first brought to the length of f_G."""
 
@@ -115,10 +121,20 @@ class LossSettings(Settings):
         return bool({"foreground", "enhanced"} & set(self.reid_on)) or self.lambda_cl > 0
 
     @property
+    def uses_consistency(self) -> bool:
+        """Whether any term is the loss of Eq. 4."""
+        on_parts = self.lambda_mcl > 0 and self.part_distillation == "consistency"
+        return self.lambda_cl > 0 or on_parts
+
+    @property
+    def uses_contrastive(self) -> bool:
+        """Whether any term is the loss of Eq. 5."""
+        return self.lambda_mcl > 0 and self.part_distillation == "contrastive"
+
+    @property
     def expects_collapse(self) -> bool:
         """Whether Eq. 4 is taken as printed, which pushes f_G to grow without end."""
-        on_parts = self.lambda_mcl > 0 and self.part_distillation == "consistency"
-        return self.consistency == "literal" and (self.lambda_cl > 0 or on_parts)
+        return self.consistency == "literal" and self.uses_consistency
 
     @property
     def uses_heatmaps(self) -> bool:
@@ -177,3 +193,48 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
+
+    def as_trained(self) -> "Recipe":
+        """The recipe with the settings that its training never reads set back to their defaults.
+
+        Recipes that differ in such settings only train the same, and this makes them equal.
+        """
+        model, loss = self.model, self.loss
+        cosine = loss.uses_foreground_branch and model.attention in ("cosine", "centred")
+        read = {
+            "model": {
+                "part_pooling": loss.uses_heatmaps,
+                "second_layer4": loss.uses_heatmaps,
+                "attention": loss.uses_foreground_branch,
+                "attention_temperature": cosine,
+                "foreground_scale": loss.uses_foreground_branch,
+            },
+            "loss": {
+                "part_distillation": loss.lambda_mcl > 0,
+                "consistency": loss.uses_consistency,
+                "contrastive": loss.uses_contrastive,
+                "contrastive_temperature": (
+                    loss.uses_contrastive and loss.contrastive == "normalized"
+                ),
+            },
+            "training": {"heatmaps": loss.uses_heatmaps},
+        }
+        unread = {
+            section: {key for key, is_read in keys.items() if not is_read}
+            for section, keys in read.items()
+        }
+        return Recipe.model_validate(self.model_dump(exclude=unread))
+
+    @property
+    def idle_code(self) -> frozenset[str]:
+        """Modules that the training imports but never runs: an edit of them changes nothing."""
+        loss = self.loss
+        runs = {
+            "pgfl.losses.consistency": loss.uses_consistency,
+            "pgfl.losses.multi_part_contrastive": loss.uses_contrastive,
+            "pgfl.models.part_branch": loss.uses_part_branch,
+            "pgfl.models.foreground_branch": loss.uses_foreground_branch,
+            "pgfl.models.part_pooling": loss.uses_heatmaps,
+            "pgfl.pose.store": loss.uses_heatmaps,
+        }
+        return frozenset(module for module, used in runs.items() if not used)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pgfl.errors import UserError
+from pgfl.seal import is_intact
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -20,8 +21,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: no such weights file")
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _read_safetensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: refused: it is damaged, or holds more than tensors and would run code"
@@ -33,6 +36,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
         raise UserError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    content = path.read_bytes()
+    state = safetensors.torch.load(content)
+    if not is_intact(content):
+        raise UserError(f"{path}: damaged: its checksum is wrong; delete it to have it made again")
     return state
 
 

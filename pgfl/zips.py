@@ -57,7 +57,7 @@ def opened(archive: Path) -> Iterator[zipfile.ZipFile]:
         raise UserError(f"{archive}: damaged or not a zip archive ({error})") from None
     except OSError as error:
         # Bad bzip2 data, or a place before the file's beginning: an error, but not the system's.
-        if error.errno is None or error.filename is None and error.args[:1] == (EINVAL,):
+        if error.errno in (None, EINVAL):
             raise UserError(f"{archive}: damaged ({error})") from None
         raise
 

@@ -1,4 +1,9 @@
+import json
 import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -19,8 +24,78 @@ settings.register_profile(
 )
 settings.load_profile("many" if FUZZ else "few")
 
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Tiny tensors are slower on several threads, the more so when other processes run."""
     torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a browser made of a page."""
+
+    dom: str
+    console: list[str]
+    """Everything on the console, errors among it."""
+    requests: list[str]
+    """Addresses that the page asked the network for."""
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Opens an HTML file in a real browser, from which nothing gets out; skips without one."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        pytest.skip("no Chromium is installed")
+
+    def look(page):
+        log = tmp_path / "browser" / "net.json"
+        log.parent.mkdir(exist_ok=True)
+        command = [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--proxy-server=127.0.0.1:9",
+            f"--user-data-dir={log.parent}", f"--log-net-log={log}", "--enable-logging=stderr",
+            "--virtual-time-budget=3000", "--dump-dom", page.resolve().as_uri(),
+        ]  # fmt: skip
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        console = re.findall(r"CONSOLE(?::\d+|\(\d+\))\] (.*)", result.stderr)
+        asked = (event.get("params", {}) for event in json.loads(log.read_text())["events"])
+        # What the browser asks for of its own accord has no initiator.
+        requests = {
+            event["url"]
+            for event in asked
+            if "url" in event and event.get("initiator", "not an origin") != "not an origin"
+        }
+        return Seen(result.stdout, console, sorted(requests))
+
+    return look
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory):
+    """Makes disks that run full: `small_disk("300k")` mounts one and gives its folder.
+
+    `small_disk("9m", folder)` mounts it at a folder, or changes the size of the one that is there.
+    """
+    mounted = []
+
+    def make(size, folder=None):
+        folder = folder or tmp_path_factory.mktemp("disk")
+        options = f"{'remount,' if folder in mounted else ''}size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            result = subprocess.run(command, capture_output=True)
+        except FileNotFoundError:
+            pytest.skip("there is no mount command for a small disk here")
+        if result.returncode:
+            pytest.skip("a small disk cannot be mounted here: that needs root")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in set(mounted):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

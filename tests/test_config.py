@@ -512,3 +512,21 @@ def test_test_sets_know_what_their_models_are_trained_on():
     loaded = load_config({"datasets": own})
     trained_on = {name: loaded.trained_on(name) for name in ("partial_reid", "mine", "theirs")}
     assert trained_on == {"partial_reid": "market1501", "mine": "mine", "theirs": "market1501"}
+
+
+@pytest.mark.parametrize(
+    ("stress", "message"),
+    [
+        ({"test_sets": ["market"]}, "stress.test_sets: no 'market'; did you mean 'market1501'"),
+        ({"shares": [0.5, 1.5]}, "setting stress.shares"),
+        ({"shares": []}, "setting stress.shares"),
+    ],
+)
+def test_a_stress_test_that_cannot_be_is_said(stress, message):
+    with pytest.raises(UserError, match=message):
+        load_config({"stress": stress})
+
+
+def test_a_stress_test_may_be_of_the_users_own_people():
+    own = {"datasets": {"mine": {"table": "mine.csv"}}, "stress": {"test_sets": ["mine"]}}
+    assert load_config(own).stress.test_sets == ("mine",)

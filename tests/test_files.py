@@ -1,4 +1,8 @@
+import errno
 import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -91,3 +95,58 @@ def test_link_or_copy_copies_where_links_are_impossible(tmp_path, monkeypatch):
     link_or_copy(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_text() == "a"
     assert not (tmp_path / "a").samefile(tmp_path / "b")
+
+
+@pytest.fixture
+def dead():
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_killed_processes_left_of_an_output_is_removed_when_it_is_written(tmp_path, dead):
+    host = socket.gethostname()
+    (tmp_path / f".table.{dead}@{host}.tmp.csv").touch()
+    kept = [
+        f".other.{dead}@{host}.tmp.csv",  # another output
+        f".table.{dead}@{host}.tmp.md",
+        f".table.{os.getppid()}@{host}.tmp.csv",  # a living process
+        f".table.{dead}@elsewhere.tmp.csv",  # of which nothing is known here
+    ]
+    for name in kept:
+        (tmp_path / name).touch()
+    write_text(tmp_path / "table.csv", "new")
+    assert names_in(tmp_path) == sorted([*kept, "table.csv"])
+
+
+def test_the_same_for_folders_and_odd_names(tmp_path, dead):
+    left = tmp_path / f".im[a]ges+.{dead}@{socket.gethostname()}.tmp"
+    (left / "deep").mkdir(parents=True)
+    with whole_folder(tmp_path / "im[a]ges+"):
+        pass
+    assert names_in(tmp_path) == ["im[a]ges+"]
+
+
+def test_a_killed_process_leaves_what_the_next_one_removes(tmp_path):
+    code = (
+        "import os, sys, pathlib, pgfl.files\n"
+        "with pgfl.files.whole_file(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), 9)\n"
+    )
+    target = tmp_path / "table.csv"
+    subprocess.run([sys.executable, "-c", code, str(target)])
+    (left,) = names_in(tmp_path)
+    assert left.endswith(".tmp.csv")
+    write_text(target, "whole")
+    assert names_in(tmp_path) == ["table.csv"]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_an_error_of_the_operating_system_names_the_output(tmp_path, whole):
+    with pytest.raises(OSError) as caught, whole(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "out")
+    with pytest.raises(OSError) as caught, whole(tmp_path / "out") as temporary:
+        (temporary / "none" / "file").open("w")
+    assert caught.value.filename != str(tmp_path / "out")

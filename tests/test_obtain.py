@@ -175,7 +175,9 @@ def test_a_redirection_to_where_no_download_may_begin_is_refused(tmp_path, monke
     # This server stands for one of https: what begins like its address is allowed, no other.
     monkeypatch.setattr("pgfl.obtain.ALLOWED", ("http://127.0.0.1",))
     url = f"http://127.0.0.1:{httpd.server_address[1]}/set.zip"
-    with pytest.raises(UserError, match=r"refused, it redirects to|Redirection to url .* is not allowed"):
+    with pytest.raises(
+        UserError, match=r"refused, it redirects to|Redirection to url .* is not allowed"
+    ):
         get(SOURCE, tmp_path, url=url)
     httpd.shutdown()
     httpd.server_close()

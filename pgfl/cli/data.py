@@ -121,11 +121,12 @@ def take(
     table: Annotated[Path, typer.Argument(help="CSV: image, split, pid and, if known, camid.")],
     images: Annotated[Path, typer.Option(help="The folder that the image names start from.")],
     out: Annotated[Path, typer.Option(help="The data set's folder, for images and manifest.")],
+    stamp: Annotated[str, typer.Option(help="The workflow's word for these photographs.")] = "",
 ) -> None:
     """Take a data set of your own: lay out its images, check them, write the manifest."""
     from pgfl.datasets import custom
 
-    _say_counts(str(out), custom.take(table, images, out))
+    _say_counts(str(out), custom.take(table, images, out, stamp))
 
 
 @app.command("verify")

@@ -6,8 +6,9 @@ import sys
 
 import typer
 
-from pgfl.cli import configuration, data, pose, reporting, retrieval, training
+from pgfl.cli import configuration, data, pose, reporting, retrieval, student, training
 from pgfl.errors import UserError, fail
+from pgfl.orphans import end_with_snakemake
 
 app = typer.Typer(
     help="Pose-guided feature learning with knowledge distillation for occluded person ReID.",
@@ -22,6 +23,7 @@ app.add_typer(pose.app, name="heatmaps")
 app.add_typer(training.app)
 app.add_typer(retrieval.app)
 app.add_typer(reporting.app)
+app.add_typer(student.app)
 app.add_typer(configuration.app, name="config")
 
 DISK_TROUBLE = {
@@ -36,13 +38,31 @@ DISK_TROUBLE = {
 }
 """What the user can do about errors of the operating system; all others are ours."""
 
+WORKFLOW, POSE = "pip install '.[workflow]'", "pip install '.[pose]'"
+MMPOSE = f"{POSE}, then pip install --no-deps -r envs/requirements-mmpose.txt"
+PACKAGES = {
+    **dict.fromkeys(("h5py", "lightning", "lightning_fabric", "matplotlib"), WORKFLOW),
+    **dict.fromkeys(("pandas", "scipy", "snakemake", "yaml"), WORKFLOW),
+    **dict.fromkeys(("addict", "json_tricks", "munkres", "termcolor", "yapf"), POSE),
+    **dict.fromkeys(("mmcv", "mmengine", "mmpose", "xtcocotools"), MMPOSE),
+}
+"""Modules that a plain installation lacks, since a student needs none of them, and what brings
+them (in the folder of the repository)."""
+
 
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and status 1."""
+    end_with_snakemake()
     try:
         app()
     except UserError as error:
         fail(error)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in PACKAGES:
+            raise
+        needed = f"this command needs {module}: {PACKAGES[module]} in the repository's folder"
+        fail(UserError(needed))
     except BrokenPipeError:
         # A reader that closes the pipe early (head, less) is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

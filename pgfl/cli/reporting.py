@@ -10,6 +10,11 @@ from pgfl.errors import UserError
 
 app = typer.Typer()
 
+Queries = Annotated[
+    str, typer.Option(help='JSON: {"method": ["eval/set.queries.csv", ...]}, one a seed.')
+]
+QueryHeatmaps = Annotated[Path, typer.Option(help="Heatmaps of split query.")]
+
 
 @app.command("table")
 def table(
@@ -192,3 +197,140 @@ def response_figure(
     torch.set_num_threads(threads)
     files = {method: [Path(p) for p in paths] for method, paths in json_settings(students).items()}
     draw_responses(files, manifest, experiment, out, heatmaps, table)
+
+
+@app.command("diagnose")
+def diagnose(
+    manifest: Path,
+    networks: Annotated[
+        str,
+        typer.Option(
+            help='JSON: {"variant": {"model": ..., "branches": ..., "heatmaps": ... or null, '
+            '"recipe": {...}}}.'
+        ),
+    ],
+    out: Out,
+    experiment: Experiment,
+    seed: Annotated[int, typer.Option(min=0, help="The networks' own.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Look inside trained networks: lengths, attention, each loss's pull at the student."""
+    import torch
+
+    from pgfl.recipe import Recipe
+    from pgfl.reporting.diagnosis import Trained, write_diagnosis
+
+    torch.set_num_threads(threads)
+    try:
+        trained = {
+            name: Trained(
+                Path(files["model"]),
+                Path(files["branches"]),
+                Path(files["heatmaps"]) if files["heatmaps"] else None,
+                Recipe.parse(files["recipe"], name),
+            )
+            for name, files in json_settings(networks).items()
+        }
+    except KeyError as error:
+        raise UserError(f"--networks: {error} is missing") from None
+    write_diagnosis(trained, manifest, seed, experiment, out)
+
+
+@app.command("ranked-lists")
+def ranked_lists(manifest: Path, out: Out, queries: Queries, experiment: Experiment) -> None:
+    """Draw the ranked lists of a test set's best, median and worst queries as one PNG."""
+    from pgfl.reporting.ranked_lists import draw_ranked_lists_of
+
+    draw_ranked_lists_of(_files(queries, "--queries"), manifest, experiment, out)
+
+
+@app.command("failures")
+def failures(
+    manifest: Path, out: Out, queries: Queries, heatmaps: QueryHeatmaps, experiment: Experiment
+) -> None:
+    """Write the page of the worst queries: their ranked lists, and what is visible in them."""
+    from pgfl.reporting.failures import write_failures
+
+    write_failures(_files(queries, "--queries"), manifest, heatmaps, experiment, out)
+
+
+@app.command("visibility")
+def visibility(
+    manifest: Path, out: Out, queries: Queries, heatmaps: QueryHeatmaps, experiment: Experiment
+) -> None:
+    """Write Rank-1 and mAP by the number of visible keypoints; --out names the CSV."""
+    from pgfl.reporting.visibility import write_visibility
+
+    write_visibility(_files(queries, "--queries"), manifest, heatmaps, experiment, out)
+
+
+@app.command("training-curves")
+def training_curves(
+    out: Out,
+    histories: Annotated[
+        str, typer.Option(help='JSON: {"method": ["history.csv", ...]}, one a seed.')
+    ],
+    experiment: Experiment,
+    others: Annotated[str, typer.Option(help="The same for models in light grey.")] = "{}",
+    trained_on: Annotated[str, typer.Option(help="The training set, for the title.")] = "",
+) -> None:
+    """Draw every loss term over the epochs as one PNG."""
+    from pgfl.reporting.paper import dataset_names
+    from pgfl.reporting.training_curves import draw_training_curves
+
+    draw_training_curves(
+        _files(histories, "--histories"),
+        _files(others, "--others", some=False),
+        experiment,
+        out,
+        dataset_names().get(trained_on, trained_on),
+    )
+
+
+@app.command("stress")
+def stress(
+    manifest: Path,
+    out: Out,
+    students: Annotated[
+        str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one a seed.')
+    ],
+    experiment: Experiment,
+    shares: Annotated[
+        str, typer.Option(help="Covered shares of the query, with commas between them.")
+    ] = "0.1,0.2,0.3,0.4,0.5,0.6",
+    metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    feature: Annotated[str, typer.Option(help="after_bnneck or before_bnneck.")] = "after_bnneck",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Cover queries step by step from each side and rank again; --out names the CSV."""
+    import torch
+
+    from pgfl.config import EvaluationSettings
+    from pgfl.reporting.stress_figure import write_stress
+
+    torch.set_num_threads(threads)
+    options = {"metric": metric, "feature": feature, "batch_size": batch_size}
+    parsed = EvaluationSettings.parse(options, "evaluation")
+    try:
+        numbers = [float(share) for share in shares.split(",")]
+    except ValueError as error:
+        raise UserError(f"--shares: not a number ({error})") from None
+    write_stress(
+        _files(students, "--students"),
+        manifest,
+        numbers,
+        experiment,
+        out,
+        metric=parsed.metric,
+        after_norm=parsed.feature == "after_bnneck",
+        batch_size=parsed.batch_size,
+    )
+
+
+def _files(given: str, name: str, some: bool = True) -> dict[str, list[Path]]:
+    """Files by method, from `method -> one file a seed`."""
+    files = {method: list(map(Path, paths)) for method, paths in json_settings(given).items()}
+    if (some and not files) or not all(files.values()):
+        raise UserError(f"{name}: names no file")
+    return files

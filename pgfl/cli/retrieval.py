@@ -35,6 +35,10 @@ def evaluate(
     heatmaps_gallery: Annotated[
         Path | None, typer.Option(help="Heatmaps of split gallery.")
     ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="A CSV of every query's AP, first match and nearest images (global)."),
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
     """Evaluate a model on the query and gallery images of a manifest."""
@@ -44,6 +48,8 @@ def evaluate(
     from pgfl.models.matching import FEATURES
 
     known(use, FEATURES)
+    if queries is not None and use != "global":
+        raise UserError(f"--queries: only with the student's own feature, not with --use {use}")
     torch.set_num_threads(threads)
     options = {
         "metric": metric,
@@ -56,7 +62,7 @@ def evaluate(
     if use == "global":
         from pgfl.retrieval.stage import run_evaluation
 
-        report = run_evaluation(model, manifest, out, **parsed.model_dump())
+        report = run_evaluation(model, manifest, out, **parsed.model_dump(), queries=queries)
     elif branches is None or heatmaps_query is None or heatmaps_gallery is None:
         raise UserError(f"--use {use}: needs --branches, --heatmaps-query and --heatmaps-gallery")
     else:

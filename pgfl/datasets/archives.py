@@ -74,7 +74,9 @@ def extract(archive: Path, dataset: str, folder: Path) -> int:
     """
     wanted = WANTED.get(dataset, lambda name: True)
     with opened(archive) as packed:
-        members = [m for m in packed.infolist() if not m.filename.endswith("/") and wanted(m.filename)]
+        members = [
+            m for m in packed.infolist() if not m.filename.endswith("/") and wanted(m.filename)
+        ]
         if not members:
             raise UserError(f"{archive}: holds no files of {dataset}")
         check_members(archive, members, folder)

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from pgfl.datasets import taken
 from pgfl.datasets.manifest import (
     COLUMNS,
     Entry,
@@ -23,7 +24,7 @@ DEFAULT_CAMID = {"train": 0, "query": 0, "gallery": 1}
 """Where the table has no cameras: no match of a query is ever filtered out."""
 
 
-def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
+def take(table_path: Path, source: Path, target: Path, stamp: str = "") -> pd.DataFrame:
     """Lay out a user's images below `target` and write the manifest there.
 
     Images are hard-linked where possible. Identities and cameras may be any text; what is not a
@@ -35,6 +36,7 @@ def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
             optionally, camid.
         source: the folder that the image names start from.
         target: the data set's folder, replaced whole or left alone.
+        stamp: what `taken.stamp_of` said of the photographs before.
 
     Returns:
         The manifest.
@@ -57,7 +59,9 @@ def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
     camids = _numbered(table["camid"]) if "camid" in table else table["split"].map(DEFAULT_CAMID)
     numbered = table.assign(image="images/" + table["image"], pid=pids, camid=camids)
     with whole_folder(target) as folder:
-        for image in dict.fromkeys(table["image"]):
+        # Looked at before they are read: a change in between is noticed the next time.
+        seen = {image: taken.look(source / image) for image in dict.fromkeys(table["image"])}
+        for image in seen:
             copy = folder / "images" / image
             copy.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(source / image, copy)
@@ -66,6 +70,9 @@ def take(table_path: Path, source: Path, target: Path) -> pd.DataFrame:
             words = dict(zip(pids, table["pid"], strict=True))
             manifest["label"] = manifest["pid"].map(words)
         write_manifest(manifest, junk, folder / "manifest.csv")
+        hashes = dict(zip(manifest["image"], manifest["sha256"], strict=True))
+        photographs = {name: (*seen[name], hashes[f"images/{name}"]) for name in seen}
+        taken.remember(folder, photographs, stamp)
     return manifest
 
 
@@ -85,7 +92,8 @@ def _wrong_name(source: Path, image: str) -> str:
         return f"image {shown(image)} holds line breaks or other control characters"
     if str(path) != image:
         return f"image {shown(image)} must be written {shown(str(path))}"
-    if not os.path.isfile(source / path):
+    # Unlike pathlib's, it takes names that are too long for the file system.
+    if not os.path.isfile(source / path):  # noqa: PTH113
         return f"image {shown(image)} does not exist below {source}"
     return ""
 

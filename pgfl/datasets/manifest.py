@@ -257,7 +257,9 @@ def read_table(path: Path) -> pd.DataFrame:
         header: list[str] = next(filter(None, csv.reader(io.StringIO(content))), [])
         if twice := sorted(name for name in set(header) if header.count(name) > 1):
             raise UserError(f"{path}: column {shown(twice[0])} stands twice")
-        table = pd.read_csv(io.StringIO(content), dtype=TEXT, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(
+            io.StringIO(content), dtype=TEXT, keep_default_na=False, na_values=[""]
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error, ValueError) as error:
         raise UserError(f"{path}: not a CSV file ({' '.join(str(error).split())})") from None
     if not isinstance(table.index, pd.RangeIndex):

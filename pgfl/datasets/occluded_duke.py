@@ -43,7 +43,9 @@ def read_lists(folder: Path) -> dict[str, list[str]]:
         names[split] = list(dict.fromkeys(listed))
         for row, name in enumerate(listed, start=1):
             if not dukemtmc_reid.NAME.fullmatch(name):
-                raise UserError(f"{found[0]}: row {row}: {shown(name)} is no DukeMTMC-reID file name")
+                raise UserError(
+                    f"{found[0]}: row {row}: {shown(name)} is no DukeMTMC-reID file name"
+                )
     return names
 
 

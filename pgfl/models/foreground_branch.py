@@ -13,21 +13,27 @@ def foreground_attention(
     Args:
         features: F, (N, c, h, w).
         query: f_L, (N, c), the mean of the part features.
-        similarity: `cosine` (the paper's text), `dot` (its formula), or `uniform` (a control
-            that looks everywhere alike).
-        temperature: divides the cosine.
+        similarity: `cosine` (the paper's text), `dot` (its formula), `centred` (the cosine of
+            what is left when the image's mean feature is taken off both: what makes a position
+            special, not what all have in common), or `uniform` (a control that looks everywhere
+            alike).
+        temperature: divides the cosines.
 
     Returns:
         (N, h, w) float32, summing to one.
     """
     with torch.autocast(features.device.type, enabled=False):
         flat, query = features.float().flatten(2), query.float()
-        if similarity == "cosine":
+        cosine = similarity in ("cosine", "centred")
+        if similarity == "centred":
+            mean = flat.mean(dim=2)
+            flat, query = flat - mean[..., None], query - mean
+        if cosine:
             query = functional.normalize(query, dim=1) / temperature
         elif similarity == "uniform":
             query = torch.zeros_like(query)
         scores = torch.einsum("nc,ncp->np", query, flat)
-        if similarity == "cosine":
+        if cosine:
             # Scores are divided, not the far larger map.
             scores = scores / flat.norm(dim=1).clamp_min(1e-12)
         return scores.softmax(dim=1).view(-1, *features.shape[2:])

@@ -16,6 +16,8 @@ from pgfl.weights import load_strictly, read_state
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 OF_PART_BRANCH = ("part", "fused")
 OF_FOREGROUND_BRANCH = ("foreground", "enhanced")
+WITH_GLOBAL = ("fused", "enhanced")
+"""Sums that f_G is a part of."""
 
 
 class Matcher(nn.Module):
@@ -54,6 +56,10 @@ class Matcher(nn.Module):
         if feature not in OF_PART_BRANCH:
             trained.part_branch = None
         trained.uses_foreground = feature in OF_FOREGROUND_BRANCH
+        if trained.branch_layer4 is not None and feature not in WITH_GLOBAL:
+            # Without f_G in it, the feature does not need the student's own last stage.
+            trained.student.backbone.layer4 = trained.branch_layer4
+            trained.branch_layer4 = None
         self.network = trained
 
     def forward(self, images: Tensor, heatmaps: Tensor | None = None) -> Tensor:

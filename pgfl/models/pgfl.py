@@ -140,14 +140,29 @@ class PGFL(nn.Module):
             features["part"] = self.part_branch(parts)
             features["fused"] = f_g + features["part"]
         if self.uses_foreground:
-            attention = foreground_attention(
-                feature_map,
-                parts.mean(dim=1),
-                self.settings.attention,
-                self.settings.attention_temperature,
-            )
+            attention = self._attention(feature_map, maps, parts)
             features["foreground"] = f_f = attend(feature_map, attention)
             if self.settings.foreground_scale == "matched":
                 f_f = f_f * length_ratio(f_g, f_f)
             features["enhanced"] = f_f + f_g
         return features
+
+    def attention(self, images: Tensor, heatmaps: Tensor) -> Tensor:
+        """Where Eq. 2 looks, to be looked at: (N, h, w), each summing to one.
+
+        Args:
+            images: uint8 (N, H, W, 3).
+            heatmaps: (N, 8, h', w'), each map summing to one.
+        """
+        _, feature_map = self._feature_maps(images)
+        maps = resize_heatmaps(heatmaps, tuple(feature_map.shape[2:]))
+        parts = pool_parts(feature_map, maps, self.settings.part_pooling)
+        return self._attention(feature_map, maps, parts)
+
+    def _attention(self, feature_map: Tensor, maps: Tensor, parts: Tensor) -> Tensor:
+        settings = self.settings
+        if settings.attention == "maps":
+            return maps.mean(dim=1)
+        return foreground_attention(
+            feature_map, parts.mean(dim=1), settings.attention, settings.attention_temperature
+        )

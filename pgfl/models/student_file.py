@@ -12,6 +12,7 @@ from pgfl.files import file_hash, whole_file
 from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.models.pgfl import PGFL, Student
 from pgfl.recipe import ModelSettings
+from pgfl.seal import sealed
 from pgfl.weights import load_strictly, read_state
 
 FORMAT = "pgfl-student-1"
@@ -20,21 +21,10 @@ FORMAT = "pgfl-student-1"
 def save_tensors(
     state: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write tensors as safetensors, whole."""
+    """Write tensors as safetensors, whole, with a checksum inside."""
     content = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with whole_file(path) as temporary:
-        temporary.write_bytes(_sorted_metadata(safetensors.torch.save(content, metadata)))
-
-
-def _sorted_metadata(content: bytes) -> bytes:
-    """The same file with its metadata in order: safetensors shuffles it from run to run."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    if "__metadata__" in header:
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[start:]
+        temporary.write_bytes(sealed(safetensors.torch.save(content, metadata)))
 
 
 def save_student(student: Student, settings: ModelSettings, path: Path) -> None:

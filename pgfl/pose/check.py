@@ -8,7 +8,7 @@ import numpy as np
 
 from pgfl.errors import UserError
 from pgfl.pose.layout import layout_problems
-from pgfl.pose.store import HeatmapReader, damage_said
+from pgfl.pose.store import HeatmapReader, check_seal, damage_said
 
 TOLERANCE = 1e-3
 """How far the sum of a decoded map may be from one."""
@@ -26,6 +26,7 @@ def check_store(path: Path, images: Sequence[str]) -> None:
         UserError: everything that is wrong, a line each; rows with the same fault are counted
             and the first is named.
     """
+    check_seal(path)
     with damage_said(path), h5py.File(path, "r") as file:
         problems = layout_problems(file, len(images))
     if not problems:

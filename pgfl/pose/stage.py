@@ -8,6 +8,7 @@ store is put together from the blocks at the end, the same whoever computed them
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from pgfl.devices import pick_device
 from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file
 from pgfl.images import loaded_batches, read_image
+from pgfl.locks import locked
 from pgfl.pose.blocks import Block, BlockFolder
 from pgfl.pose.heatmaps import confidences, part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
@@ -59,7 +61,8 @@ def make_heatmaps(
         The number of images computed by this call.
 
     Raises:
-        UserError: the manifest, an image or the checkpoint cannot be used.
+        UserError: the manifest, an image or the checkpoint cannot be used, or another process
+            makes the same.
     """
     images = list(read_manifest(manifest, split)["image"])
     attributes = _attributes(settings, weights)
@@ -67,17 +70,30 @@ def make_heatmaps(
     identity = [split, file_hash(manifest), settings.model_dump(), code_hash("pgfl.pose.stage")]
     key = text_hash(json.dumps([identity, attributes]))[:16]
     folder = BlockFolder(state / key, len(images), settings.batch_size * BATCHES_A_BLOCK)
-    part, parts = shard
-    mine = folder.starts[part - 1 :: parts]
-    todo = [start for start in mine if folder.read(start) is None]
-    if len(todo) < len(mine):
-        print(f"{len(mine) - len(todo)} of {len(mine)} blocks are there already")
-    if todo:
-        _compute(manifest.parent, images, weights, settings, folder, todo)
-    if parts == 1:
-        _assemble(target, images, settings, attributes, folder)
-        shutil.rmtree(state)
+    with _held(state, shard):
+        part, parts = shard
+        mine = folder.starts[part - 1 :: parts]
+        todo = [start for start in mine if folder.read(start) is None]
+        if len(todo) < len(mine):
+            print(f"{len(mine) - len(todo)} of {len(mine)} blocks are there already")
+        if todo:
+            _compute(manifest.parent, images, weights, settings, folder, todo)
+        if parts == 1:
+            _assemble(target, images, settings, attributes, folder)
+            shutil.rmtree(state)
     return sum(len(images[start : start + folder.size]) for start in todo)
+
+
+@contextmanager
+def _held(state: Path, shard: Shard) -> Iterator[None]:
+    """The blocks for this process alone, or one part of them beside who computes the others."""
+    part, parts = shard
+    if parts == 1:
+        with locked(state):
+            yield
+        return
+    with locked(state, shared=True), locked(state.with_name(f"{state.name}.{part}-of-{parts}")):
+        yield
 
 
 def _attributes(settings: PoseSettings, weights: Path) -> dict[str, Any]:

@@ -11,9 +11,13 @@ A map of codes decodes as `offset + step * code`. The offset is chosen so that t
 to one: it gives back, evenly, the mass of all the small values that fell below one step. Without
 it the background's mass would be lost, or pushed onto the peak.
 
+Files of ours begin with a user block (which HDF5 skips) that holds the sha256 of all that follows:
+HDF5 itself notices few of the flipped bits, and may hang or crash on others.
+
 docs/heatmaps.md documents the format for those who write it with another estimator.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,8 +33,9 @@ from pgfl.pose.keypoints import GROUPS
 from pgfl.pose.layout import FORMAT_VERSION, layout_problems
 
 MEBI = 2**20
-HDF5_VERSION = "v110"
-"""Since this one HDF5 has checksums in its directories, so a damaged file is no other file."""
+USER_BLOCK = 512
+SEAL = b"sha256 "
+DAMAGED = "delete it, then run the same command: it is made again"
 
 DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError, OverflowError)
 """What h5py raises at a damaged file."""
@@ -49,7 +54,7 @@ def damage_said(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: no such heatmap file") from None
     except DAMAGE as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: not a heatmap file, or damaged ({why})") from None
+        raise UserError(f"{path}: not a heatmap file, or damaged ({why}); {DAMAGED}") from None
 
 
 def encode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,14 +106,8 @@ class HeatmapWriter:
         count, parts = len(images), len(GROUPS)
         # Made in memory and written at the end: HDF5 ends the process when the disk runs full.
         self._path = path
-        self._file = h5py.File(
-            path,
-            "w",
-            driver="core",
-            backing_store=False,
-            block_size=MEBI,
-            libver=(HDF5_VERSION, HDF5_VERSION),
-        )
+        memory = {"driver": "core", "backing_store": False, "block_size": MEBI}
+        self._file = h5py.File(path, "w", userblock_size=USER_BLOCK, **memory)
         self._file.attrs.update(attributes)
         self._file.attrs["format_version"] = FORMAT_VERSION
         self._file.attrs["groups"] = json.dumps(GROUPS)
@@ -120,15 +119,10 @@ class HeatmapWriter:
             chunks=(1, parts, *size),  # training reads single images, in any order
             compression="gzip",
             shuffle=False,
-            fletcher32=True,
         )
-        self._affine = self._table("affine", (count, parts, 2), "float32")
-        self._confidence = self._table("confidence", (count, 17), "float32")
-        self._usable = self._table("usable", (count,), "uint8")
-
-    def _table(self, name: str, shape: tuple[int, ...], kind: str) -> h5py.Dataset:
-        """A data set with checksums."""
-        return self._file.create_dataset(name, shape, kind, chunks=True, fletcher32=True)
+        self._affine = self._file.create_dataset("affine", (count, parts, 2), "float32")
+        self._confidence = self._file.create_dataset("confidence", (count, 17), "float32")
+        self._usable = self._file.create_dataset("usable", (count,), "uint8")
 
     def write(self, start: int, heatmaps: np.ndarray, confidence: np.ndarray) -> None:
         """Store normalised maps (n, 8, h, w) and confidences (n, 17) from row `start` on."""
@@ -149,7 +143,27 @@ class HeatmapWriter:
         content = self._file.id.get_file_image()
         self._file.close()
         if failure is None:
-            self._path.write_bytes(content)
+            seal = SEAL + hashlib.sha256(content).hexdigest().encode()
+            with self._path.open("wb") as file:
+                file.write(seal.ljust(USER_BLOCK, b"\0"))
+                file.write(content)
+
+
+def check_seal(path: Path) -> None:
+    """Compare a file with the checksum in its user block; a file without one is taken as it is.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.is_file():
+        return  # said by who opens it
+    with path.open("rb") as file:
+        block = file.read(USER_BLOCK)
+        if not block.startswith(SEAL):
+            return
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if block != (SEAL + found.encode()).ljust(USER_BLOCK, b"\0"):
+        raise UserError(f"{path}: damaged: its checksum is wrong; {DAMAGED}")
 
 
 class HeatmapReader:
@@ -220,10 +234,11 @@ class HeatmapReader:
             self._file = self._heatmaps = self._affine = None
 
     def require(self, images: Sequence[str]) -> None:
-        """Raise UserError unless the rows are exactly these images, in this order.
+        """Raise UserError unless the rows are exactly these images, in this order, undamaged.
 
         Closes the file again: worker processes forked later must not share its handle.
         """
+        check_seal(self.path)
         own = self.images()
         self.close()
         if own == list(images):

@@ -121,18 +121,18 @@ def page(
     """
     sections = [
         _summary(numbers, attributes),
-        _section("The maps", EXPLANATION, _legend() + _sheet(sheets.sample)),
-        _section(
+        section("The maps", EXPLANATION, _legend() + _sheet(sheets.sample)),
+        section(
             "Confidence of each keypoint",
             _about_confidence(threshold),
             _histograms(confidences, threshold),
         ),
-        _section(
+        section(
             f"Nobody found: {_of(numbers.nobody, numbers)}",
             _about_nobody(threshold, len(sheets.least_confident)),
             _sheet(sheets.least_confident),
         ),
-        _section(
+        section(
             f"Two people compete: {_of(numbers.competing, numbers)}",
             _about_competing(numbers, len(sheets.most_competing)),
             _sheet(sheets.most_competing),
@@ -140,7 +140,7 @@ def page(
     ]
     if unusable:
         sections.append(
-            _section(
+            section(
                 f"Photographs that could not be used: {_of(len(unusable), numbers)}",
                 ["Damaged or too small; their maps are flat.", ", ".join(unusable)],
                 "",
@@ -222,7 +222,8 @@ def summary_line(numbers: Numbers, attributes: Mapping[str, Mapping[str, Any]]) 
     )
 
 
-def _section(title: str, paragraphs: Sequence[str], body: str) -> str:
+def section(title: str, paragraphs: Sequence[str], body: str) -> str:
+    """A part of a page: its title and paragraphs are plain text, its body is HTML."""
     text = "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
     return f"<section>\n<h2>{escape(title)}</h2>\n{text}\n{body}\n</section>"
 
@@ -246,7 +247,7 @@ def _figure(picture: Picture) -> str:
     height, width = picture.pixels.shape[:2]
     return (
         f'<figure style="width: {HEIGHT_EM * width / height:.1f}em">'
-        f'<img src="{_embedded(buffer, "jpeg")}" alt="{name} and its part maps">'
+        f'<img src="{embedded(buffer, "jpeg")}" alt="{name} and its part maps">'
         f"<figcaption>{note}<br>{name}</figcaption></figure>"
     )
 
@@ -255,8 +256,9 @@ def _histograms(confidences: Mapping[str, np.ndarray], threshold: float) -> str:
     buffer = io.BytesIO()
     histogram_page(confidences, threshold).savefig(buffer, format="png", dpi=120)
     alt = "Histograms of confidence, one for each keypoint"
-    return f'<img class="wide" src="{_embedded(buffer, "png")}" alt="{alt}">'
+    return f'<img class="wide" src="{embedded(buffer, "png")}" alt="{alt}">'
 
 
-def _embedded(buffer: io.BytesIO, kind: str) -> str:
+def embedded(buffer: io.BytesIO, kind: str) -> str:
+    """An image file in memory as a page's `src`: `kind` is `jpeg` or `png`."""
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

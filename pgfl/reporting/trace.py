@@ -121,8 +121,12 @@ def _is_whole(trace: dict[str, Any]) -> bool:
     return (
         all(name and name == Path(name).name and name.isprintable() for name in results)
         and all(name and name.isprintable() for name in sources)
-        and all(isinstance(known, dict) and _are_texts(known, "sha256") for known in sources.values())
-        and all("seed" not in known or _are_texts(known, "model_sha256") for known in sources.values())
+        and all(
+            isinstance(known, dict) and _are_texts(known, "sha256") for known in sources.values()
+        )
+        and all(
+            "seed" not in known or _are_texts(known, "model_sha256") for known in sources.values()
+        )
         and all(isinstance(cell, dict) and _is_whole_cell(cell) for cell in cells)
     )
 

@@ -111,6 +111,20 @@ def _blocks(query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterat
         yield block.cpu().numpy()
 
 
+def smallest(block: np.ndarray, count: int) -> np.ndarray:
+    """(rows, count): columns of each row's smallest values in order, of equals the earlier.
+
+    Args:
+        block: (rows, columns), without NaN.
+        count: at most the number of columns.
+    """
+    limits = torch.from_numpy(block).topk(count, largest=False).values[:, -1:].numpy()
+    rows, columns = np.nonzero(block <= limits)
+    order = np.lexsort((block[rows, columns], rows))
+    starts = np.searchsorted(rows, np.arange(len(block)))
+    return columns[order[starts[:, None] + np.arange(count)]]
+
+
 def _equal_rows(features: Tensor) -> tuple[Tensor, Tensor]:
     """Rows that repeat an earlier row, and the first row that each of them repeats.
 

@@ -36,6 +36,8 @@ class Evaluation:
     """float64 (queries,): in [0, 1], NaN where a query has no match in the gallery."""
     num_valid_queries: int
     """Queries with a match."""
+    first_hit: np.ndarray
+    """int64 (queries,): the rank of each query's first match, from 1; 0 where it has none."""
 
 
 def evaluate(
@@ -117,7 +119,7 @@ def score(
         ValueError: the blocks together are not (Q, G).
     """
     found = [np.empty(0, dtype=np.int64)] * len(query_pids)
-    rows_of = _rows_by_pid(gallery_pids)
+    rows_of = rows_by_pid(gallery_pids)
     query_pids = query_pids.tolist()
 
     def find(distances: np.ndarray, start: int) -> None:
@@ -155,9 +157,11 @@ def _summary(found: list[np.ndarray], ranks: Sequence[int]) -> Evaluation:
     queries = np.repeat(np.arange(len(found)), counts)
     totals = np.bincount(queries, numbers / hits, minlength=len(found))
     precision = np.divide(totals, counts, out=np.full(len(found), np.nan), where=valid)
-    first = hits[starts[valid]]
-    cmc = {int(rank): 100 * float(np.mean(first <= rank)) for rank in ranks}
-    return Evaluation(100 * float(precision[valid].mean()), cmc, precision, int(valid.sum()))
+    first = np.zeros(len(found), dtype=np.int64)
+    first[valid] = hits[starts[valid]]
+    cmc = {int(rank): 100 * float(np.mean(first[valid] <= rank)) for rank in ranks}
+    mean = 100 * float(precision[valid].mean())
+    return Evaluation(mean, cmc, precision, int(valid.sum()), first)
 
 
 def _ranks(row: np.ndarray, hits: np.ndarray, junk: np.ndarray, flags: np.ndarray) -> np.ndarray:
@@ -227,7 +231,8 @@ def checked_ids(queries: int, images: int, *ids: Array) -> list[np.ndarray]:
     return arrays
 
 
-def _rows_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
+def rows_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
+    """The rows of each identity, ascending."""
     order = np.argsort(pids, kind="stable")
     values, starts = np.unique(pids[order], return_index=True)
     return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))

@@ -21,6 +21,7 @@ from pgfl.retrieval.distances import (
     checked_features,
     distance_blocks,
     lengths,
+    smallest,
     squared_lengths,
 )
 from pgfl.retrieval.metrics import Evaluation, checked_ids, score
@@ -129,19 +130,10 @@ def _space(images: Tensor, count: int, chunk_size: int | None) -> _Space:
     half = squared_lengths(images).cpu().numpy() / 2
     nearest, largest = [], []
     for block in distance_blocks(images, images, "euclidean", chunk_size):
-        nearest.append(_smallest(block, min(count, len(images))))
+        nearest.append(smallest(block, min(count, len(images))))
         largest.append(block.max(axis=1))
     farthest = np.concatenate(largest) + half
     return _Space(images, half, np.concatenate(nearest), np.where(farthest > 0, farthest, 1.0))
-
-
-def _smallest(block: np.ndarray, count: int) -> np.ndarray:
-    """(rows, count): columns of each row's smallest values in order, of equals the earlier."""
-    limits = torch.from_numpy(block).topk(count, largest=False).values[:, -1:].numpy()
-    rows, columns = np.nonzero(block <= limits)
-    order = np.lexsort((block[rows, columns], rows))
-    starts = np.searchsorted(rows, np.arange(len(block)))
-    return columns[order[starts[:, None] + np.arange(count)]]
 
 
 def _expanded(nearest: np.ndarray, k1: int) -> sparse.csr_array:

@@ -11,10 +11,12 @@ from pgfl.errors import UserError
 from pgfl.files import file_hash, write_json
 from pgfl.models.student_file import load_student
 from pgfl.provenance import code_hash
+from pgfl.recipe import BRANCH_CODE
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.metrics import Evaluation, evaluate
 from pgfl.retrieval.protocols import Protocol, SingleShot, single_shot
+from pgfl.retrieval.queries import rank_queries, write_queries
 from pgfl.retrieval.rerank import evaluate_reranked
 
 RANKS = (1, 3, 5, 10)
@@ -33,6 +35,7 @@ def run_evaluation(
     batch_size: int,
     protocol: Protocol = "multi_shot",
     rerank: bool = False,
+    queries: Path | None = None,
 ) -> dict[str, object]:
     """Evaluate a student on the query and gallery splits of a manifest.
 
@@ -46,6 +49,7 @@ def run_evaluation(
         protocol: `multi_shot`, or `single_shot` for means and standard deviations over
             galleries of one image a person.
         rerank: whether the distances are re-ranked.
+        queries: a CSV to write, too: what became of each query (`pgfl.retrieval.queries`).
 
     Returns:
         What was written: percentages, counts, what random features reach, and hashes.
@@ -75,8 +79,10 @@ def run_evaluation(
         "rerank": rerank,
         "model_sha256": file_hash(model),
         "manifest_sha256": file_hash(manifest),
-        "code": code_hash("pgfl.retrieval.stage"),
+        "code": code_hash("pgfl.retrieval.stage", without=BRANCH_CODE),
     }
+    if queries is not None:
+        write_queries(rank_queries(features, splits, metric, rerank), queries)
     write_json(out, report)
     return report
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import pick_device, uses_bf16
 from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
+from pgfl.locks import locked
 from pgfl.models.pgfl import PGFL
 from pgfl.models.resnet import without_classifier
 from pgfl.models.student_file import save_branches, save_student
@@ -22,7 +24,9 @@ from pgfl.models.timm_backbone import TimmBackbone
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
+from pgfl.training.checkpoint import remove_checkpoint
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+from pgfl.training.finished import keep, take_back
 from pgfl.training.live import Live
 from pgfl.training.loop import History, Resume, fit
 from pgfl.training.parallel import launch, make_fabric, synchronise_norms
@@ -57,13 +61,24 @@ class Job:
     tensorboard: bool = False
     """Whether to write TensorBoard's event files beside the outputs."""
 
+    @property
+    def outputs(self) -> list[Path]:
+        """The files of a finished run."""
+        names = ("model.safetensors", "branches.safetensors", "history.csv", "provenance.json")
+        return [self.out / name for name in names]
+
+    @property
+    def finished(self) -> Path:
+        """The folder in which a finished run is kept."""
+        return self.state / "finished"
+
 
 def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     """Train one variant with one seed.
 
     Writes `model.safetensors` (the student), `branches.safetensors` (what only training and
     Table 8 need), `history.csv` and `provenance.json`, each whole. An interrupted run goes on
-    after its last whole epoch.
+    after its last whole epoch; one that has finished before is taken back as it was.
 
     Args:
         inputs: what to train on.
@@ -72,7 +87,8 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
         job: where and how.
 
     Raises:
-        UserError: an input cannot be used, or a loss is not finite.
+        UserError: an input cannot be used, a loss is not finite, or another process trains the
+            same.
     """
     if recipe.loss.expects_collapse:
         print("warning: loss.consistency: literal is expected to collapse (docs/paper-notes.md)")
@@ -91,14 +107,28 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     images = TrainingImages(inputs.manifest.parent, table, reader, recipe, seed)
     # Raises where the batches cannot be dealt, before there are processes to report it.
     EpochSampler(images.labels, recipe, seed, processes=job.devices)
+    identity = _identity(inputs, recipe, seed, job.devices)
+    if take_back(job.outputs, identity, job.finished):
+        print(
+            f"{job.out}: trained before with the same settings, code and data: taken back from "
+            f"{job.finished} (delete that folder to train it anew)"
+        )
+        return
     fabric = make_fabric(job.devices, _precision(recipe))
-    launch(fabric, _train, images, inputs, recipe, seed, job)
+    launch(fabric, _process, images, inputs, recipe, seed, job)
+
+
+def _process(
+    fabric: Fabric, images: TrainingImages, inputs: Inputs, recipe: Recipe, seed: int, job: Job
+) -> None:
+    """One process of a run; the one that writes holds the state."""
+    with locked(job.state) if fabric.is_global_zero else nullcontext():
+        _train(fabric, images, inputs, recipe, seed, job)
 
 
 def _train(
     fabric: Fabric, images: TrainingImages, inputs: Inputs, recipe: Recipe, seed: int, job: Job
 ) -> None:
-    """One process of a run."""
     began = time.time()
     if not fabric.is_global_zero:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the process's whole life)
@@ -143,7 +173,8 @@ def _train(
             "model_sha256": file_hash(student),
         },
     )
-    resume.path.unlink(missing_ok=True)
+    keep(job.outputs, identity, job.finished)
+    remove_checkpoint(resume.path)
     status.unlink(missing_ok=True)
 
 
@@ -167,7 +198,7 @@ def _identity(inputs: Inputs, recipe: Recipe, seed: int, devices: int) -> dict[s
         "seed": seed,
         "devices": devices,
         "settings": recipe.model_dump(mode="json"),
-        "code": code_hash("pgfl.training.stage"),
+        "code": code_hash("pgfl.training.stage", without=recipe.idle_code),
         "data": {name: file_hash(path) for name, path in files.items() if path is not None},
     }
 

@@ -31,6 +31,15 @@ COMMANDS = [
     ["feature-table"],
     ["speed-table"],
     ["response-figure"],
+    ["diagnose"],
+    ["embed"],
+    ["search"],
+    ["export"],
+    ["ranked-lists"],
+    ["failures"],
+    ["visibility"],
+    ["training-curves"],
+    ["stress"],
     ["config", "show"],
     ["config", "schema"],
 ]
@@ -77,6 +86,24 @@ def test_every_command_has_help(command):
             + ["--state", "s", "--shard", "3/2"],
             "--shard 3/2: must be i/n",
         ),
+        (
+            ["evaluate", "m", "m.csv", "--out", "x", "--use", "part", "--queries", "q.csv"],
+            "--queries: only with the student's own feature, not with --use part",
+        ),
+        (
+            ["ranked-lists", "m.csv", "--out", "x", "--queries", "{}", "--experiment", "demo"],
+            "--queries: names no file",
+        ),
+        (
+            ["training-curves", "--out", "x", "--experiment", "demo"]
+            + ["--histories", '{"Baseline": ["none.csv"]}'],
+            "none.csv: no such file",
+        ),
+        (
+            ["stress", "m.csv", "--out", "x", "--students", '{"a": ["m"]}', "--shares", "0.1;0.2"]
+            + ["--experiment", "demo"],
+            "--shares: not a number",
+        ),
         (["trace", "results/table2.csv"], "results/table2.trace.json: no such file"),
         (
             ["figure3", "--out", "x.csv", "--sweeps", '{"lambda": {}}', "--experiment", "demo"],
@@ -88,6 +115,12 @@ def test_every_command_has_help(command):
             "--sweeps: a value is no number",
         ),
         (["weights", "get", "vgg", "--out", "x"], "no 'vgg'; known: resnet18"),
+        (["embed", "x", "-o", "x.npz", "-m", "m.safetensors"], "m.safetensors: no such weights"),
+        (
+            ["search", "--query", "q", "--gallery", "g", "-o", "r.html", "-m", "m"]
+            + ["--gallery-images", "none"],
+            "--gallery-images none: no such folder",
+        ),
         (["config", "show", "--configfile", "none.yaml"], "none.yaml: no such file"),
         (["config", "show", "--config", "none.yaml"], "must be KEY=VALUE; a file goes to"),
         (["config", "show", "--variant", "model9"], "'model9' is not in the configuration"),
@@ -167,6 +200,20 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
     command = f"{sys.executable} -m pgfl config show | head -n 1"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("module", "extra"), [("pandas", "workflow"), ("mmpose", "pose")])
+def test_a_package_of_an_extra_that_is_missing_is_one_line(module, extra):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from pgfl.cli import main\n"
+        f"def app():\n    import {module}.core\n"
+        "sys.modules['pgfl.cli.main'].app = app\nmain()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: this command needs {module}: pip install '.[{extra}]'")
 
 
 def test_the_command_line_itself_is_light():

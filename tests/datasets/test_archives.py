@@ -1,4 +1,6 @@
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 from types import SimpleNamespace
@@ -72,7 +74,7 @@ def test_unsafe_members_are_refused_before_anything_is_written(tmp_path, pack, m
 
 def test_the_same_name_twice_is_refused(tmp_path, pack):
     twice = {zipfile.ZipInfo("a.jpg"): b"1", zipfile.ZipInfo("./a.jpg"): b"2"}
-    with pytest.raises(UserError, match="'a.jpg' .stands for two files"):
+    with pytest.raises(UserError, match=r"'a\.jpg' \(stands for two files"):
         extract(pack(twice), "market1501", tmp_path / "images")
 
 
@@ -146,3 +148,20 @@ def test_of_the_occluded_duke_repository_only_the_lists_are_taken(tmp_path, pack
 
 def test_archive_names_are_distinct():
     assert len({source.name for source in SOURCES.values()}) == len(SOURCES)
+
+
+def test_a_disk_that_runs_full_is_one_line_and_leaves_nothing(pack, small_disk):
+    """Other files may take what was free at the start; here it is the many small files."""
+    path = pack({f"{index}.jpg": bytes(100) for index in range(80)})
+    disk = small_disk("200k")
+    command = [sys.executable, "-m", "pgfl", "archive", "extract", str(path), "market1501"]
+    command += ["--out", str(disk / "images")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and list(disk.iterdir()) == []
+    assert result.stderr == (
+        f"error: {disk}/images: No space left on device; free some space, then run the same "
+        "command again\n"
+    )
+    small_disk("2m", disk)
+    assert subprocess.run(command).returncode == 0
+    assert len(list((disk / "images").iterdir())) == 80

@@ -103,7 +103,10 @@ def test_training_only_and_testing_only_sets_are_fine(tmp_path, mine):
         ("image,split,pid\n", ["no images"]),
         ("image,split,pid\nanna/1.jpg,train,1,5\n", ["row 2: has more values than there are col"]),
         ("image,split,pid,pid\nanna/1.jpg,train,1,5\n", ["column 'pid' stands twice"]),
-        ("image,split,pid\n./anna/1.jpg,train,1\n", ["row 2: image './anna/1.jpg' must be written"]),
+        (
+            "image,split,pid\n./anna/1.jpg,train,1\n",
+            ["image './anna/1.jpg' must be written"],
+        ),
         ('image,split,pid\n"a\nb.jpg",train,1\n', ["image 'a..b.jpg' holds line breaks"]),
         (f"image,split,pid\n{'x' * 5000}.jpg,train,1\n", ["row 2: image .* does not exist"]),
         ("image,split,pid\nanna\0,train,1\n", ["it holds zero bytes"]),

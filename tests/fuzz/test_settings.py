@@ -16,7 +16,19 @@ PRESETS = sorted(path.stem for path in (WORKFLOW / "experiments").glob("*.yaml")
 WORDS = st.sampled_from(
     [
         *("", " ", "null", "true", "no", "1", "-1", "1e400", "0x10", "nan", "demo", "pgfl_kd"),
-        *("../x", "a/b", "a b", "it's", '"', "$(touch x)", "; touch x", "{x}", "a\nb", "\x00", "é"),
+        *(
+            "../x",
+            "a/b",
+            "a b",
+            "it's",
+            '"',
+            "$(touch x)",
+            "; touch x",
+            "{x}",
+            "a\nb",
+            "\x00",
+            "é",
+        ),
         *("baseline", "global", "market1501", "partial_reid", "timm:", "timm:x", "9" * 400),
     ]
 )
@@ -130,9 +142,7 @@ def test_anything_at_all_is_a_configuration_or_refused(clear, value):
 
 @given(st.sampled_from(sorted(Config.model_fields)), VALUES, st.sampled_from(PRESETS))
 def test_any_value_of_any_section_is_taken_or_refused(clear, section, value, experiment):
-    config = clear(
-        load_config, {"experiment": experiment, section: value}, named=["setting "]
-    )
+    config = clear(load_config, {"experiment": experiment, section: value}, named=["setting "])
     if config is not None:
         usable(config)
 

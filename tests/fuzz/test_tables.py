@@ -107,7 +107,8 @@ def test_any_table_of_ones_own_is_taken_as_it_is_or_named(clear, photographs, tm
         return
     rows = {(f"images/{row['image']}", row["split"]): row for row in as_written(content)}
     assert len(rows) == len(manifest)
-    people = [rows[image, split]["pid"] for image, split in zip(manifest.image, manifest.split)]
+    places = zip(manifest.image, manifest.split, strict=True)
+    people = [rows[place]["pid"] for place in places]
     # Two rows are one person exactly if the table says so.
     assert pd.factorize(pd.Series(people))[0].tolist() == pd.factorize(manifest.pid)[0].tolist()
     pd.testing.assert_frame_equal(

@@ -11,11 +11,14 @@ def naive(features, query, similarity, temperature):
     attention = np.zeros((images, height, width))
     attended = np.zeros((images, channels))
     for n in range(images):
+        origin = features[n].mean(axis=(1, 2)) if similarity == "centred" else 0
+        asked = query[n] - origin
         for y, x in np.ndindex(height, width):
-            score = float(features[n, :, y, x] @ query[n])
-            if similarity == "cosine":
-                lengths = np.linalg.norm(features[n, :, y, x]) * np.linalg.norm(query[n])
-                score /= lengths * temperature
+            there = features[n, :, y, x] - origin
+            score = float(there @ asked)
+            if similarity != "dot":
+                lengths = np.linalg.norm(there) * np.linalg.norm(asked)
+                score /= max(lengths * temperature, 1e-30)
             attention[n, y, x] = np.exp(score)
         attention[n] /= attention[n].sum()
         for y, x in np.ndindex(height, width):
@@ -24,7 +27,7 @@ def naive(features, query, similarity, temperature):
 
 
 @pytest.mark.parametrize(
-    ("similarity", "temperature"), [("cosine", 0.1), ("cosine", 1), ("dot", 1)]
+    ("similarity", "temperature"), [("cosine", 0.1), ("cosine", 1), ("dot", 1), ("centred", 0.3)]
 )
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 4, 3, 5), (3, 16, 6, 2)])
 def test_is_equations_2_and_3(shape, similarity, temperature):
@@ -39,13 +42,25 @@ def test_is_equations_2_and_3(shape, similarity, temperature):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "dot", "uniform"])
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "centred", "uniform"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
 def test_attention_sums_to_one(similarity, scale):
     torch.manual_seed(0)
     features = scale * torch.randn(2, 8, 4, 3)
     attention = foreground_attention(features, scale * torch.randn(2, 8), similarity)
     torch.testing.assert_close(attention.sum(dim=(1, 2)), torch.ones(2))
+
+
+def test_centred_attention_does_not_see_what_all_positions_have_in_common():
+    torch.manual_seed(0)
+    features, query = torch.randn(2, 8, 4, 3), torch.randn(2, 8)
+    common = 10 * torch.randn(2, 8)
+    moved = features + common[:, :, None, None]
+    alone = foreground_attention(features, query, "centred")
+    together = foreground_attention(moved, query + common, "centred")
+    torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-5)
+    plain = foreground_attention(moved, query + common, "cosine")
+    assert (plain.amax(dim=(1, 2)) < alone.amax(dim=(1, 2)) / 2).all()
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])

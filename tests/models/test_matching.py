@@ -125,6 +125,27 @@ def test_only_what_the_feature_needs_is_kept(run, feature, kept):
     assert {name.split(".")[0] for name in names} == kept
 
 
+@pytest.mark.parametrize(
+    ("feature", "stages"), [("part", 1), ("foreground", 1), ("fused", 2), ("enhanced", 2)]
+)
+def test_with_a_last_stage_of_the_branches_a_feature_takes_only_the_stages_it_needs(
+    tmp_path, small, images, heatmaps, feature, stages
+):
+    own = small.model_copy(update={"second_layer4": "separate"})
+    network = save_run(tmp_path, own)
+    with torch.no_grad():  # no longer a copy of the student's
+        network.branch_layer4[0].conv1.weight.mul_(-1)
+    save_student(network.student, own, tmp_path / "model.safetensors")
+    save_branches(network, tmp_path / "model.safetensors", tmp_path / "branches.safetensors")
+    files = tmp_path / "model.safetensors", tmp_path / "branches.safetensors"
+    with torch.inference_mode():
+        expected = network(images, heatmaps)[0][feature]
+    found = match((None, *files), feature, images, heatmaps, after_norm=False)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    names = dict(Matcher(load_trained(*files)[0], feature).named_parameters())
+    assert sum("layer4.0.conv1" in name for name in names) == stages
+
+
 def test_a_baseline_has_no_part_feature_but_a_foreground(tmp_path, small, images, heatmaps):
     save_run(tmp_path, small, **BASELINE)
     files = tmp_path / "model.safetensors", tmp_path / "branches.safetensors"

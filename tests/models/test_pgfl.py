@@ -78,6 +78,16 @@ def test_features_follow_from_the_feature_map(small, images, heatmaps):
         torch.testing.assert_close(value, model.necks[name](features[name]))
 
 
+def test_attention_by_the_maps_pools_what_the_parts_pool_on_average(small, images, heatmaps):
+    model = build(small.model_copy(update={"attention": "maps"})).eval()
+    with torch.no_grad():
+        features, _ = model(images, heatmaps)
+        attention = model.attention(images, heatmaps)
+        parts = pool_parts(model.student.feature_map(images), resize_heatmaps(heatmaps, (4, 2)))
+    torch.testing.assert_close(features["foreground"], parts.mean(dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attention, resize_heatmaps(heatmaps, (4, 2)).mean(dim=1))
+
+
 def test_the_global_neck_shares_the_students_normalisation(small, images, heatmaps):
     model = build(small)
     assert model.necks["global"].norm is model.student.norm

@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 import safetensors
@@ -84,6 +85,20 @@ def test_a_truncated_file_is_refused(saved, length):
     saved.write_bytes(saved.read_bytes()[:length])
     with pytest.raises(UserError, match="damaged"):
         load_student(saved)
+
+
+def test_no_flipped_bit_goes_unnoticed(saved):
+    """Safetensors itself checks its header, and of the numbers nothing."""
+    content, places = saved.read_bytes(), random.Random(0)
+    header = 8 + int.from_bytes(content[:8], "little")
+    for place in [places.randrange(header) for _ in range(20)] + [header, header + 9, -1]:
+        if b'"sha256' in content[place - 8 : place + 8]:
+            continue  # its own name: a file without is taken as it is
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << places.randrange(8)
+        saved.write_bytes(flipped)
+        with pytest.raises(UserError, match="damaged"):
+            load_student(saved)
 
 
 def test_a_missing_file_is_an_error(tmp_path):

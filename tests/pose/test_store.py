@@ -1,5 +1,6 @@
 import multiprocessing
 import pickle
+import random
 
 import h5py
 import numpy as np
@@ -165,14 +166,14 @@ def test_data_in_another_file_is_refused(store, tmp_path):
         del file["heatmaps"]
         file["heatmaps"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/heatmaps")
     with pytest.raises(UserError, match="/heatmaps lies in another file"):
-        HeatmapReader(store[0]).require(NAMES)
+        HeatmapReader(store[0]).images()
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(12 * 17 * 4))
     with h5py.File(store[0], "r+") as file:
         del file["heatmaps"], file["confidence"]
         file.create_dataset("confidence", (12, 17), "f4", external=[(str(secret), 0, 816)])
     with pytest.raises(UserError, match="/confidence lies in another file"):
-        HeatmapReader(store[0]).require(NAMES)
+        HeatmapReader(store[0]).images()
 
 
 def test_sizes_that_the_file_cannot_hold_are_refused_unread(store):
@@ -182,5 +183,27 @@ def test_sizes_that_the_file_cannot_hold_are_refused_unread(store):
         file.create_dataset("image", (count,), h5py.string_dtype(), chunks=(1,))
         file.create_dataset("confidence", (count, 17), "f4", chunks=(1, 17))
         file.create_dataset("heatmaps", (count, 8, 2, 2), "f4", chunks=(1, 8, 2, 2))
-    with pytest.raises(UserError, match="/confidence has shape .* more than the file can hold"):
+    with pytest.raises(UserError, match=r"/confidence has shape .* more than the file can hold"):
         HeatmapReader(store[0]).images()
+
+
+def test_no_flipped_bit_goes_unnoticed(store):
+    path, _, _ = store
+    content, places = path.read_bytes(), random.Random(0)
+    for place in [20, 80, 511, *(places.randrange(512, len(content)) for _ in range(200))]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << places.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(UserError, match=r"train\.h5: damaged: its checksum is wrong; delete"):
+            HeatmapReader(path).require(NAMES)
+
+
+def test_a_file_without_our_checksum_is_taken_as_it_is(store, tmp_path):
+    path, maps, _ = store
+    with h5py.File(path) as ours, h5py.File(tmp_path / "theirs.h5", "w") as theirs:
+        for name in ours:
+            ours.copy(name, theirs)
+        theirs.attrs.update(ours.attrs)
+    reader = HeatmapReader(tmp_path / "theirs.h5")
+    reader.require(NAMES)
+    np.testing.assert_array_equal(reader[3], HeatmapReader(path)[3])

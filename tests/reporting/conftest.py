@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +15,17 @@ from pgfl.models.student_file import save_branches, save_student
 from pgfl.pose.store import HeatmapWriter
 from pgfl.recipe import LossSettings, ModelSettings
 from pgfl.reporting.specs import TABLES
+from pgfl.retrieval.queries import rank_queries, write_queries
+
+
+class Ranked(NamedTuple):
+    """A test set whose gallery has been ranked."""
+
+    manifest: Path
+    heatmaps: Path
+    files: dict[str, list[Path]]
+    confidence: np.ndarray
+
 
 SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 
@@ -122,3 +134,38 @@ def queries(tmp_path_factory):
     with HeatmapWriter(folder / "query.h5", names, (16, 8), {}) as writer:
         writer.write(0, maps, np.ones((3, 17), np.float32))
     return folder / "manifest.csv", folder / "query.h5"
+
+
+@pytest.fixture(scope="session")
+def ranked(tmp_path_factory):
+    """A test set with heatmaps, and what evaluations noted of its queries: two seeds a method.
+
+    15 queries of 7 people, the last of whom has no match; 21 gallery images.
+    """
+    folder = tmp_path_factory.mktemp("ranked")
+    rng = np.random.default_rng(5)
+    rows = [("query", 1 + place % 6, 0) for place in range(14)] + [("query", 99, 0)]
+    rows += [("gallery", 1 + place % 7, 1 + place % 2) for place in range(21)]
+    table = pd.DataFrame(rows, columns=["split", "pid", "camid"])
+    table.insert(0, "image", [f"{split}/{place}.png" for place, (split, _, _) in enumerate(rows)])
+    for name in table["image"]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        pixels = rng.integers(0, 256, (24, 12, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / name), pixels)
+    table.to_csv(folder / "manifest.csv", index=False)
+    splits = {name: table[table["split"] == name].reset_index() for name in ("query", "gallery")}
+    files = {"Baseline": [], "PGFL-KD": []}
+    for method, some in files.items():
+        for seed in range(2):
+            features = {
+                name: rng.standard_normal((len(rows), 6)).astype(np.float32)
+                for name, rows in splits.items()
+            }
+            some.append(folder / f"{method}{seed}.queries.csv")
+            write_queries(rank_queries(features, splits), some[-1])
+    names = list(splits["query"]["image"])
+    confidence = rng.random((15, 17)).astype(np.float32) ** rng.uniform(0.2, 3, (15, 1))
+    maps = np.full((15, 8, 4, 2), 1 / 8, np.float32)
+    with HeatmapWriter(folder / "query.h5", names, (4, 2), {}) as writer:
+        writer.write(0, maps, confidence.astype(np.float32))
+    return Ranked(folder / "manifest.csv", folder / "query.h5", files, confidence)

@@ -234,6 +234,8 @@ def test_an_image_that_is_gone_is_said_and_nothing_is_left(dataset):
 
 def test_unusable_photographs_are_named_and_neither_opened_nor_counted(dataset):
     (dataset / "train/03.png").write_text("no picture")
+    with (dataset / "train.h5").open("r+b") as file:
+        file.write(bytes(512))  # without its checksum, as another program would write it
     with h5py.File(dataset / "train.h5", "r+") as file:
         file["usable"][3] = 0
     numbers, text = report(dataset, figure=dataset / "sheet.png")

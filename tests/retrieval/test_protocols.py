@@ -15,7 +15,7 @@ PIDS = np.array([3, 1, 3, 2, 1, 3, 9])
 
 
 def evaluation(mean, first):
-    return Evaluation(mean, {1: first}, np.array([mean / 100]), 1)
+    return Evaluation(mean, {1: first}, np.array([mean / 100]), 1, np.array([1]))
 
 
 def test_a_draw_has_one_image_of_each_person_in_the_order_of_the_gallery():

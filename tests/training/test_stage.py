@@ -1,9 +1,14 @@
+import itertools
 import json
+import os
 import pickle
+import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +24,7 @@ from pgfl.models.resnet import build_resnet
 from pgfl.models.student_file import load_student
 from pgfl.recipe import LossSettings
 from pgfl.training import loop
+from pgfl.training.checkpoint import save_checkpoint
 from pgfl.training.stage import Job, run_training
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "heatmaps.md"
@@ -74,8 +80,7 @@ def test_code_in_a_checkpoint_is_not_run_and_does_no_harm(
     undisturbed, data, make_recipe, tmp_path, trap
 ):
     bomb, marker = trap
-    (tmp_path / "state").mkdir()
-    torch.save({"key": bomb}, tmp_path / "state" / "checkpoint.pt")
+    save_checkpoint(tmp_path / "state" / "checkpoint.pt", {"key": bomb})
     assert train(data, make_recipe(), tmp_path) == undisturbed[1]
     assert not marker.exists()
 
@@ -85,10 +90,29 @@ def test_another_seed_gives_another_student(undisturbed, data, make_recipe, tmp_
     assert other["model.safetensors"] != undisturbed[1]["model.safetensors"]
 
 
-def test_the_state_is_gone_when_the_run_is_done(undisturbed):
-    assert sorted(path.name for path in undisturbed[0].rglob("*") if path.is_file()) == sorted(
-        [*OUTPUTS, "provenance.json"]
-    )
+def test_of_the_state_only_the_finished_run_is_left_and_takes_no_space(undisturbed):
+    out, _ = undisturbed
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    outputs = {*OUTPUTS, "provenance.json"}
+    kept = {f"state/finished/{name}" for name in outputs}
+    assert files == outputs | kept | {"state/finished/run.json"}
+    assert all((out / name).samefile(out / "state/finished" / name) for name in outputs)
+
+
+def test_the_very_same_run_is_taken_back_and_any_other_trained(
+    undisturbed, data, make_recipe, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed[0], out)
+    for name in (*OUTPUTS, "provenance.json"):
+        (out / name).unlink()
+    rate, epochs = loop.learning_rate, []
+    monkeypatch.setattr(loop, "learning_rate", lambda s, e: epochs.append(e) or rate(s, e))
+    assert train(data, make_recipe(), out) == undisturbed[1]
+    assert (out / "provenance.json").is_file() and epochs == []
+    assert f"taken back from {out / 'state/finished'}" in capsys.readouterr().out
+    train(data, make_recipe(epochs=1), out)
+    assert epochs == [0]
 
 
 def test_the_history_has_a_row_for_each_epoch(undisturbed):
@@ -156,7 +180,7 @@ def test_code_in_pretrained_weights_is_never_run(data, make_recipe, tmp_path, tr
     write({"conv1.weight": bomb}, path)
     with pytest.raises(UserError, match=r"resnet18.pth: "):
         train(replace(data, pretrained=path), make_recipe(), tmp_path / "run")
-    assert not marker.exists() and not (tmp_path / "run").exists()
+    assert not marker.exists() and list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -233,3 +257,95 @@ def test_heatmaps_written_by_the_documents_script_train(data, make_recipe, undis
     assert outputs["model.safetensors"] != undisturbed[1]["model.safetensors"]
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert np.isfinite(history.to_numpy()).all() and len(history) == 1
+
+
+def command_line(inputs, recipe, out, state):
+    """The command that the workflow would run."""
+    command = [sys.executable, "-m", "pgfl", "train", inputs.manifest, "--out", out]
+    command += ["--state", state, "--heatmaps", inputs.heatmaps, "--threads", "1"]
+    command += ["--workers", "0", "--settings", recipe.model_dump_json()]
+    return [str(part) for part in command]
+
+
+def test_a_full_disk_loses_one_epoch_and_is_one_line(
+    undisturbed, data, make_recipe, tmp_path, small_disk
+):
+    """The first checkpoint fits, the second one does not."""
+    disk = small_disk("220m")
+    command = command_line(data, make_recipe(), tmp_path, disk / "state")
+    full = subprocess.run(command, capture_output=True, text=True)
+    assert full.returncode == 1, full.stderr
+    assert full.stderr.splitlines()[-1] == (
+        f"error: {disk}/state/checkpoint.pt: No space left on device; free some space, then run "
+        "the same command again"
+    )
+    assert "Traceback" not in full.stderr
+    assert [path.name for path in (disk / "state").glob("*.pt")] == ["checkpoint.pt"]
+    small_disk("900m", disk)
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "going on after epoch 1 of 3" in again.stdout
+    assert {name: (tmp_path / name).read_bytes() for name in OUTPUTS} == undisturbed[1]
+
+
+@pytest.mark.parametrize(("damage", "both"), [("cut", False), ("flipped", True)])
+def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(
+    undisturbed, data, make_recipe, tmp_path, monkeypatch, capsys, damage, both
+):
+    rate = loop.learning_rate
+    with monkeypatch.context() as patch, pytest.raises(IndexError):
+        patch.setattr(loop, "learning_rate", lambda s, epoch: [rate(s, 0), rate(s, 1)][epoch])
+        train(data, make_recipe(), tmp_path)
+    state = tmp_path / "state"
+    for name in ["checkpoint.pt", "checkpoint.previous.pt"][: 1 + both]:
+        content = bytearray((state / name).read_bytes())
+        half = len(content) // 2
+        content[half] ^= 1
+        (state / name).write_bytes(content if damage == "flipped" else content[:half])
+    capsys.readouterr()
+    assert train(data, make_recipe(), tmp_path) == undisturbed[1]
+    said = capsys.readouterr().out
+    assert "checkpoint.pt is damaged (its checksum is wrong)" in said
+    assert ("starting afresh" in said) == both
+    assert ("going on after epoch 1 of 3" in said) != both
+
+
+def test_a_second_process_does_not_train_the_same(data, make_recipe, tmp_path, monkeypatch):
+    code = "import sys; from pathlib import Path; from pgfl.locks import locked\n"
+    code += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / "state")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        monkeypatch.setattr("pgfl.locks.PATIENCE", 0)
+        with pytest.raises(UserError, match=f"state is in use by process {holder.pid} on "):
+            train(data, make_recipe(), tmp_path)
+        holder.stdin.close()
+
+
+KILLS = int(os.environ.get("PGFL_KILLS", "2"))
+
+
+def test_kills_at_random_moments_lose_at_most_the_epoch_at_work(data, make_recipe, tmp_path):
+    """Real processes, kill -9; an epoch that was said to be done is never computed again."""
+    recipe = make_recipe(baseline=True, epochs=3 + 2 * KILLS)
+    whole = train(data, recipe, tmp_path / "whole")
+    moments, done = random.Random(0), 0
+    out = tmp_path / "killed"
+    command = command_line(data, recipe, out, out / "state")
+    for kill in range(KILLS + 1):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            going_on = process.stdout.readline() if done else ""
+            assert not done or int(going_on.split()[4]) >= done, going_on
+            if kill == KILLS:
+                process.communicate()
+                break
+            for line in itertools.islice(process.stdout, moments.randint(1, 2)):
+                done = int(re.match(r"epoch (\d+)/", line)[1])
+            time.sleep(moments.uniform(0, 0.5))
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    assert process.returncode == 0
+    assert {name: (out / name).read_bytes() for name in OUTPUTS} == whole
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == sorted(
+        [*OUTPUTS, "provenance.json"]
+    )

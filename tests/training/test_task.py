@@ -1,11 +1,17 @@
+import typing
+
 import pytest
 import torch
 
+from pgfl.errors import UserError
 from pgfl.losses.consistency import consistency_loss
 from pgfl.losses.identity import identity_loss
 from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
 from pgfl.losses.triplet import batch_hard_triplet_loss
-from pgfl.recipe import LossSettings
+from pgfl.models import pgfl
+from pgfl.recipe import LossSettings, Recipe
+from pgfl.settings import merged
+from pgfl.training import data, task
 from pgfl.training.task import Batch, losses
 
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -104,3 +110,72 @@ def test_the_contrastive_term_teaches_global_from_part(settings, temperature, no
         normalized=normalized,
     )
     torch.testing.assert_close(found["mcl"], 0.6 * expected)
+
+
+VARIANTS = [
+    ({"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}, 6),
+    ({"reid_on": ["global", "fused"], "lambda_cl": 0, "lambda_mcl": 0}, 3),
+    ({"reid_on": ["global", "fused"], "lambda_cl": 0, "lambda_mcl": 1}, 2),
+    ({"reid_on": ["global", "enhanced"], "lambda_cl": 0, "lambda_mcl": 0}, 3),
+    ({"reid_on": ["global", "enhanced"], "lambda_cl": 1, "lambda_mcl": 0}, 2),
+    ({"part_distillation": "consistency"}, 1),
+    ({}, 0),
+]
+"""Settings of the losses, and how many modules idle with them."""
+SMALL = {"backbone": "resnet18", "pretrained": False, "height": 64, "width": 32}
+
+
+def values(recipe):
+    """The terms of a network as it starts, of one seed."""
+    torch.manual_seed(0)
+    network = pgfl.PGFL(recipe.model, recipe.loss, identities=2)
+    images = torch.randint(0, 256, (4, 64, 32, 3)).byte()
+    maps = torch.rand(4, 8, 4, 2).flatten(2).softmax(2).view(4, 8, 4, 2)
+    batch = Batch(images, LABELS, maps if recipe.loss.uses_heatmaps else None)
+    return losses(network, batch, recipe.loss)
+
+
+@pytest.mark.parametrize(("loss", "idle"), VARIANTS)
+def test_code_that_counts_as_idle_is_never_run(loss, idle, monkeypatch):
+    """Else an edit of it would not train again what it has changed."""
+    recipe = Recipe.parse({"loss": loss, "model": SMALL})
+    assert len(recipe.idle_code) == idle
+
+    def run(*_, **__):
+        raise AssertionError("idle code was run")
+
+    for consumer in (pgfl, task, data):
+        for name, value in list(vars(consumer).items()):
+            if getattr(value, "__module__", None) in recipe.idle_code:
+                monkeypatch.setattr(consumer, name, run)
+    sum(values(recipe).values()).backward()
+
+
+def other_values(section):
+    """Every setting of a section with every other value that it may have."""
+    for name, field in type(section).model_fields.items():
+        options = typing.get_args(field.annotation)
+        if field.annotation is float:
+            options = (3 * getattr(section, name) + 1,)
+        for value in options:
+            if isinstance(value, str | float) and value != getattr(section, name):
+                yield name, value
+
+
+@pytest.mark.parametrize("loss", [loss for loss, _ in VARIANTS])
+@pytest.mark.parametrize("section", ["model", "loss"])
+def test_settings_that_do_not_count_change_no_loss(section, loss):
+    """Else a change of them would not train again what it has changed."""
+    given = {"loss": loss, "model": SMALL | {"part_pooling": "mean"}}
+    recipe = Recipe.parse(given)
+    expected, tried = values(recipe), 0
+    for name, value in other_values(getattr(recipe, section)):
+        try:
+            other = Recipe.parse(merged(given, {section: {name: value}}))
+        except UserError:
+            continue
+        if other.as_trained() == recipe.as_trained():
+            tried += 1
+            assert values(other) == expected, (name, value)
+    # The baseline reads nothing of Eq. 1 to 5.
+    assert tried >= 4 or recipe.loss.uses_heatmaps

@@ -64,6 +64,18 @@ class Project:
         assert rows[0][0] == "output_file" and rows[0][-1] == "plan", result.stdout
         return sorted(row[0] for row in rows[1:] if row[-1] == "update pending")
 
+    def copy(self, root: Path) -> "Project":
+        """A copy in a new folder. What is large is hard-linked: replace files, never write in."""
+        large = ("data", "cache", "runs", "results")
+        shutil.copytree(
+            self.root,
+            root,
+            ignore=lambda folder, _: large if Path(folder) == self.root else (),
+        )
+        for name in large:
+            shutil.copytree(self.root / name, root / name, copy_function=os.link)
+        return Project(root)
+
     def write_config(self, settings) -> None:
         (self.root / "config.yaml").write_text(yaml.safe_dump(settings))
 
@@ -102,3 +114,9 @@ def finished(tmp_path_factory):
     project = make_project(tmp_path_factory.mktemp("finished") / "project")
     project.snakemake("--cores", "2")
     return project
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished project, for tests that change it."""
+    return finished.copy(tmp_path / "project")

@@ -245,6 +245,26 @@ def test_figure_1_needs_no_pose(project):
     assert not any("pgfl_kd" in name or "heatmaps" in name for name in planned)
 
 
+def test_a_ranked_list_needs_two_models_and_no_pose_at_test_time(project):
+    planned = project.planned("results/ranked_lists/partial_reid.png")
+    assert models_of(planned) == {("market1501", "baseline"), ("market1501", "pgfl_kd")}
+    assert [name for name in planned if name.endswith(".h5")] == [
+        "cache/demo/heatmaps/market1501/train.h5"
+    ]
+
+
+def test_stress_tests_are_of_the_sets_that_the_configuration_names(project, tiny):
+    project.write_config(
+        tiny | {"stress": {"test_sets": ["occluded_reid", "partial_duke"], "shares": [0.25]}}
+    )
+    planned = project.planned()
+    stressed = [name for name in planned if "/stress_" in name and name.endswith(".csv")]
+    assert stressed == [f"results/stress_{name}.csv" for name in ("occluded_reid", "partial_duke")]
+    target = "results/stress_partial_ilids.csv"
+    _, output = project.snakemake("--dry-run", "--printshellcmds", target)
+    assert "--shares 0.25 --metric cosine" in output
+
+
 def test_a_control_with_true_joints_draws_its_heatmaps_from_them(project, tiny):
     perfect = {"training": {"heatmaps": "true"}}
     project.write_config(tiny | {"variants": {"perfect": perfect}})

@@ -23,16 +23,35 @@ def test_conda_installs_what_the_venv_has():
 
 
 def test_everything_is_pinned_exactly():
-    for name in ("requirements.txt", "requirements-mmpose.txt", "requirements-dev.txt"):
+    for name in ("", "-mmpose", "-dev", "-export"):
+        name = f"requirements{name}.txt"
         assert all("==" in pin for pin in pins(name)), name
 
 
 def test_the_pins_satisfy_what_the_package_declares():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pinned = {r.name.lower(): r for r in map(Requirement, pins("requirements.txt"))}
-    for declared in map(Requirement, project["dependencies"]):
-        (version,) = pinned[declared.name.lower()].specifier
-        assert declared.specifier.contains(version.version), declared
+    extras = project["optional-dependencies"]
+    declared = project["dependencies"] + extras["workflow"] + extras["pose"] + extras["export"]
+    files = pins("requirements.txt") | pins("requirements-export.txt")
+    pinned = {r.name.lower(): r for r in map(Requirement, files)}
+    for requirement in map(Requirement, declared):
+        (version,) = pinned[requirement.name.lower()].specifier
+        assert requirement.specifier.contains(version.version), requirement
+
+
+def test_no_package_is_pinned_twice():
+    files = ("requirements.txt", "requirements-mmpose.txt", "requirements-dev.txt")
+    names = [
+        pin.partition("==")[0].lower()
+        for name in (*files, "requirements-export.txt")
+        for pin in pins(name)
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_make_installs_all_pins():
+    text = (ROOT / "Makefile").read_text()
+    assert all(f"envs/{path.name}" in text for path in (ROOT / "envs").glob("*.txt"))
 
 
 def test_every_rule_has_the_environment():

@@ -23,6 +23,10 @@ RUNS = [f"runs/demo/occluded_duke/{variant}/seed0" for variant in ABLATION] + [
     for train in ("market1501", "dukemtmc_reid", "partial_duke")
     for variant in ("baseline", "pgfl_kd")
 ]
+TEST_SETS = (
+    "dukemtmc_reid", "market1501", "occluded_duke", "occluded_reid",
+    "partial_duke", "partial_ilids", "partial_reid",
+)  # fmt: skip
 EVALUATIONS = 7 + 2 * (4 + 1 + 1)
 
 
@@ -79,7 +83,8 @@ def test_table_1_counts_what_was_drawn(finished):
 
 
 def test_results_holds_deliverables_only(finished):
-    names = sorted(path.name for path in (finished.root / "results").iterdir())
+    results = finished.root / "results"
+    names = sorted(str(path.relative_to(results)) for path in results.rglob("*") if path.is_file())
     tables = [
         f"table{number}.{kind}" for number in range(1, 10) for kind in ("csv", "md", "trace.json")
     ]
@@ -87,7 +92,15 @@ def test_results_holds_deliverables_only(finished):
     traces = [f"figure{number}.trace.json" for number in (1, 3, 4)]
     own = [f"compare_mine.{kind}" for kind in ("csv", "md", "trace.json")]
     others = ["heatmaps.html", "heatmaps.png", "partial_duke.png", "report.html"]
-    assert names == sorted([*tables, *figures, *traces, *own, *others])
+    curves = [
+        f"{name}.{kind}"
+        for name in ("visibility", "stress_market1501")
+        for kind in ("csv", "png", "trace.json")
+    ]
+    curves += [f"training_curves.{kind}" for kind in ("png", "trace.json")]
+    lists = [f"ranked_lists/{name}.{kind}" for name in TEST_SETS for kind in ("png", "trace.json")]
+    lists += [f"failures.{kind}" for kind in ("html", "trace.json")]
+    assert names == sorted([*tables, *figures, *traces, *own, *others, *curves, *lists])
 
 
 def test_every_number_can_be_traced_to_a_model_that_is_still_there(finished):
@@ -100,7 +113,9 @@ def test_every_number_can_be_traced_to_a_model_that_is_still_there(finished):
         )
 
     results = ("table1.csv", "table2.csv", "table6.csv", "table8.csv", "table9.csv")
-    for name in (*results, "figure1.png", "figure3.png", "figure4.csv"):
+    pictures = ("ranked_lists/partial_reid.png", "failures.html", "visibility.png")
+    pictures += ("stress_market1501.csv", "training_curves.png", "figure1.png", "figure3.png")
+    for name in (*results, *pictures, "figure4.csv"):
         result = trace(name)
         assert result.returncode == 0 and "as recorded" in result.stdout, result.stderr
     run = "runs/demo/occluded_duke/sab_im/seed0"
@@ -117,6 +132,17 @@ def test_the_report_shows_every_deliverable_and_says_what_data_it_is(finished):
     for number in range(1, 10):
         assert f"results/table{number}.csv" in text
     assert "results/figure3.png" in text and "results/partial_duke.png" in text
+    for name in (
+        "visibility.png",
+        "stress_market1501.png",
+        "training_curves.png",
+        "failures.html",
+    ):
+        assert f"results/{name}" in text
+    for name in TEST_SETS:
+        assert f"results/ranked_lists/{name}.png" in text
+    # Captions are there with their names filled in.
+    assert "Ranked lists of partial_reid" in text and "the queries of market1501 are" in text
     assert "small synthetic ones" in text
     assert "What each part of the method contributes, on Occluded-Duke" in text
 
@@ -184,6 +210,30 @@ def test_evaluations_count_what_the_manifest_lists(finished):
         assert 0 <= report["rank1"] <= report["rank3"] <= report["rank5"] <= report["rank10"]
 
 
+def test_what_is_noted_of_queries_has_the_evaluations_numbers(finished):
+    for path in (finished.root / "runs/demo").glob("*/*/seed0/eval/*.queries.csv"):
+        report = json.loads(path.with_suffix("").with_suffix(".json").read_text())
+        table = pd.read_csv(path)
+        assert len(table) == report["counts"]["query"]
+        assert table["AP"].mean() == pytest.approx(report["mAP"])
+        first = table["first_hit"].dropna()
+        assert 100 * (first == 1).mean() == pytest.approx(report["rank1"])
+
+
+def test_curves_start_where_the_tables_are(finished):
+    """All queries, and queries with nothing before them, have the evaluations' numbers."""
+    results = finished.root / "results"
+    visibility = pd.read_csv(results / "visibility.csv").query("keypoints == 'all'")
+    stress = pd.read_csv(results / "stress_market1501.csv").query("covered == 0")
+    for table, test_set in ((visibility, "occluded_duke"), (stress, "market1501")):
+        for method, variant in (("Baseline", "baseline"), ("PGFL-KD", "pgfl_kd")):
+            path = f"runs/demo/{test_set}/{variant}/seed0/eval/{test_set}.json"
+            report = json.loads((finished.root / path).read_text())
+            row = table.set_index("method").loc[method]
+            for metric in ("rank1", "mAP"):
+                assert row[metric] == pytest.approx(report[metric], abs=0.051)
+
+
 def test_the_pose_cache_fits_its_manifest(finished):
     table = pd.read_csv(finished.root / "data/demo/occluded_duke/manifest.csv")
     path = finished.root / "cache/demo/heatmaps/occluded_duke/train.h5"
@@ -197,7 +247,7 @@ def test_the_pose_cache_fits_its_manifest(finished):
 def test_only_what_is_needed_was_built(finished):
     models = (finished.root / "runs/demo").rglob("model.safetensors")
     built = {str(path.parent.relative_to(finished.root)) for path in models}
-    assert built - {"runs/demo/mine/pgfl_kd/seed0"} == set(RUNS)
+    assert built == set(RUNS)
     assert not (finished.root / "cache/demo/heatmaps/occluded_reid").exists()
     assert not list((finished.root / "cache/demo/state").rglob("*.pt"))
 
@@ -253,14 +303,20 @@ def test_an_edited_metric_evaluates_again_but_never_retrains(finished):
         "100.0 * float(precision",
     ):
         planned = finished.planned()
-    assert sum("/eval/" in name for name in planned) == EVALUATIONS + 4  # Table 8's features
+    evaluated = [name for name in planned if "/eval/" in name]
+    reports = [name for name in evaluated if name.endswith(".json")]
+    assert len(reports) == EVALUATIONS + 4  # Table 8's features
+    assert len(evaluated) - len(reports) == EVALUATIONS  # of single queries
     assert not any(name.endswith("model.safetensors") for name in planned)
 
 
 def test_an_edited_criterion_draws_the_pose_report_again_and_nothing_else(finished):
     with edited(finished.root / "pgfl/pose/quality.py", "LEAST_DIP = 0.1", "LEAST_DIP = 0.2"):
         made_of_it = ["results/heatmaps.html", "results/heatmaps.png", "results/report.html"]
-        assert finished.planned() == made_of_it
+        # Which keypoints count as visible is a criterion of the same module.
+        made_of_it += [f"results/failures.{kind}" for kind in ("html", "trace.json")]
+        made_of_it += [f"results/visibility.{kind}" for kind in ("csv", "png", "trace.json")]
+        assert finished.planned() == sorted(made_of_it)
 
 
 def test_the_pose_report_says_what_it_shows(finished):
@@ -299,35 +355,35 @@ def test_other_resources_rerun_nothing(finished):
     assert finished.planned("--configfile", str(overlay)) == []
 
 
-def test_a_user_file_takes_the_place_of_a_drawn_archive(finished):
+def test_a_user_file_takes_the_place_of_a_drawn_archive(copied):
     """As somebody would who has the real Partial-REID_Dataset.zip; here it is another drawing."""
-    mine = finished.root / "mine.zip"
+    mine = copied.root / "mine.zip"
     settings = SyntheticSettings(seed=9, test_identities=60, height=32, width=16)
     synthesize("partial_reid", mine, settings)
-    overlay = finished.root / "mine.yaml"
+    overlay = copied.root / "mine.yaml"
     overlay.write_text(f"archives: {{files: {{partial_reid: '{mine}'}}}}\n")
     target = "runs/demo/market1501/pgfl_kd/seed0/eval/partial_reid.json"
-    finished.snakemake("--configfile", str(overlay), "--", target)
-    report = json.loads((finished.root / target).read_text())
+    copied.snakemake("--configfile", str(overlay), "--", target)
+    report = json.loads((copied.root / target).read_text())
     assert report["counts"]["query"] == report["counts"]["gallery"] == 300
     assert report["counts"]["query_identities"] == 60
 
 
-def test_a_table_of_the_users_own_trains_and_is_tested_by_the_same_rules(finished):
-    source = finished.root / "data/demo/market1501"
+def test_a_table_of_the_users_own_trains_and_is_tested_by_the_same_rules(copied):
+    source = copied.root / "data/demo/market1501"
     table = pd.read_csv(source / "manifest.csv")
     people = {pid: f"person {pid}" for pid in table.pid}
     table = table[table.pid > 0].assign(pid=table.pid.map(people))
-    mine = finished.root / "photos"
+    mine = copied.root / "photos"
     mine.mkdir()
     table[["image", "split", "pid", "camid"]].to_csv(mine / "mine.csv", index=False)
-    overlay = finished.root / "own.yaml"
+    overlay = copied.root / "own.yaml"
     overlay.write_text(f"datasets: {{mine: {{table: photos/mine.csv, images: '{source}'}}}}\n")
     target = "runs/demo/mine/pgfl_kd/seed0/eval/mine.json"
-    finished.snakemake("--configfile", str(overlay), "--", target)
-    report = json.loads((finished.root / target).read_text())
+    copied.snakemake("--configfile", str(overlay), "--", target)
+    report = json.loads((copied.root / target).read_text())
     assert report["counts"]["gallery"] == (table.split == "gallery").sum()
-    manifest = pd.read_csv(finished.root / "data/demo/mine/manifest.csv")
+    manifest = pd.read_csv(copied.root / "data/demo/mine/manifest.csv")
     assert set(manifest.label) == set(table.pid)
 
 
@@ -349,3 +405,22 @@ def test_a_data_set_can_be_verified_again_and_damage_is_named(finished):
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "001_03.tif: not an image, or damaged" in line
+
+
+def test_looking_inside_the_networks_trains_nothing(finished):
+    target = finished.root / "results/diagnosis.csv"
+    try:
+        _, output = finished.snakemake("--cores", "1", "results/diagnosis.csv")
+        assert "Training" not in output
+        table = pd.read_csv(target, index_col="variant")
+    finally:
+        for file in target.parent.glob("diagnosis.*"):
+            file.unlink()
+    assert list(table.index) == [*ABLATION[:6]]
+    assert (table["length.global"] > 0).all()
+    assert table["pull.mcl"].notna().to_dict() == {
+        variant: variant in ("sab_im", "sab_im_feb", "pgfl_kd") for variant in ABLATION[:6]
+    }
+    whole = table.loc["pgfl_kd"]
+    assert 0 <= whole["attention.entropy"] <= 1
+    assert 0 < whole["attention.area"] <= 1

@@ -1,4 +1,5 @@
 # The configuration, and how rules take their part of it. Nothing here imports torch.
+import atexit
 import json
 import os
 import re
@@ -10,9 +11,15 @@ from snakemake.exceptions import WorkflowError
 
 from pgfl.config import TRAIN_SET, check_tables, load_config
 from pgfl.datasets.archives import SOURCES
+from pgfl.datasets.taken import stamp_of
+from pgfl.errors import or_exit
+from pgfl.failures import explain
+from pgfl.locks import join
 from pgfl.obtain import can_be_had, explain_missing
+from pgfl.orphans import SNAKEMAKE
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
+from pgfl.recipe import BRANCH_CODE
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
 from pgfl.sources import WEIGHTS
@@ -32,6 +39,8 @@ BROUGHT = [name for name in DATASET_OF if name not in DRAWN]
 
 # `python` in a rule is the one that runs Snakemake, also where the venv is not activated.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+# The stages end when this process does.
+os.environ[SNAKEMAKE] = str(os.getpid())
 
 
 def any_of(names):
@@ -94,8 +103,46 @@ def unknown_targets():
     ]
 
 
+def say_who_else_is_here():
+    """Snakemake's own lock does not know whether the other one is alive; ours does.
+
+    Said last of all, below Snakemake's message, unless jobs start.
+    """
+    global presence  # an open file: our lock on it
+    if {"--nolock", "--unlock"} & set(sys.argv):
+        return
+    presence, others = join(Path(".snakemake/pgfl"))
+    if others:
+        atexit.register(
+            say,
+            f"Another Snakemake is at work in this folder ({others}). Wait until it is done, or "
+            "stop it, then type the same command again. No --unlock while it runs.",
+        )
+    elif any(Path(".snakemake/locks").glob("*")):
+        atexit.register(
+            say,
+            "The last Snakemake here was killed. Type `snakemake --unlock`, then the same command "
+            "goes on where it was.",
+        )
+
+
+def say(*lines):
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
+def say_what_failed():
+    """At the very end of a failed run: what each failed job said itself, or how to go on."""
+    logs = sorted({str(log) for job in workflow.scheduler.failed for log in job.log})
+    say("", *explain(logs), "")
+
+
 def run_folder(train, variant, seed):
     return f"runs/{EXPERIMENT}/{train}/{variant}/seed{seed}"
+
+
+def sizes(paths):
+    """Sizes of a user's files: a file that is replaced by an older one has no newer time."""
+    return [os.path.getsize(path) for path in paths]
 
 
 def option(name, value):

@@ -43,6 +43,7 @@ rule get_archive:
         folder=settings.archives.folder,
         file=lambda w: option("file", settings.archives.files.get(DATASET_OF[w.archive])),
         url=lambda w: option("url", settings.archives.urls.get(w.archive)),
+        size=lambda w: sizes(own_archive(w)),
     log:
         f"logs/{ARCHIVES}/{{archive}}.log",
     conda:
@@ -162,6 +163,16 @@ def own_images(wildcards):
     return own.images or os.path.dirname(own.table) or "."
 
 
+def photographs(wildcards):
+    """Another value where the listed photographs are no longer those that were taken."""
+    table = settings.datasets[wildcards.dataset].table
+    folder = f"data/{EXPERIMENT}/{wildcards.dataset}"
+    try:
+        return option("stamp", stamp_of(Path(table), Path(own_images(wildcards)), Path(folder)))
+    except UserError as error:
+        raise WorkflowError(f"setting datasets.{wildcards.dataset}: {error}")
+
+
 rule take_own_dataset:
     input:
         lambda w: settings.datasets[w.dataset].table,
@@ -174,6 +185,7 @@ rule take_own_dataset:
     params:
         images=own_images,
         folder=lambda w, output: os.path.dirname(output.manifest),
+        stamp=photographs,
         code=code_hash("pgfl.datasets.custom"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
@@ -183,13 +195,14 @@ rule take_own_dataset:
         "Taking your data set {wildcards.dataset}"
     shell:
         "python -m pgfl take {input:q} --images {params.images:q} --out {params.folder:q}"
-        " 2>&1 | tee {log:q}"
+        " {params.stamp} 2>&1 | tee {log:q}"
 
 
 rule contact_sheet:
     # What people look at to see that Partial-Duke is what it should be.
     input:
-        f"data/{EXPERIMENT}/partial_duke/manifest.csv",
+        manifest=f"data/{EXPERIMENT}/partial_duke/manifest.csv",
+        images=f"data/{EXPERIMENT}/partial_duke/images",
     output:
         report(
             f"{RESULTS}/partial_duke.png",
@@ -206,4 +219,4 @@ rule contact_sheet:
     message:
         "Drawing examples of Partial-Duke"
     shell:
-        "python -m pgfl contact-sheet {input:q} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m pgfl contact-sheet {input.manifest:q} --out {output:q} 2>&1 | tee {log:q}"

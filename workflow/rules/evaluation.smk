@@ -5,15 +5,18 @@ rule evaluate:
     input:
         model=f"{run_folder('{train}', '{variant}', '{seed}')}/model.safetensors",
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
-        f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.json",
+        numbers=f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.json",
+        # What the pictures of ranked lists are made of, so that they embed nothing again.
+        queries=f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.queries.csv",
     params:
         metric=settings.evaluation.metric,
         feature=settings.evaluation.feature,
         batch_size=settings.evaluation.batch_size,
         protocol=settings.evaluation.protocol,
         rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
-        code=code_hash("pgfl.retrieval.stage"),
+        code=code_hash("pgfl.retrieval.stage", without=BRANCH_CODE),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.log",
     conda:
@@ -23,8 +26,8 @@ rule evaluate:
         "Evaluating {wildcards.variant} of {wildcards.train}, seed {wildcards.seed},"
         " on {wildcards.dataset}"
     shell:
-        "python -m pgfl evaluate {input.model:q} {input.manifest:q} --out {output:q}"
-        " --metric {params.metric} --feature {params.feature}"
+        "python -m pgfl evaluate {input.model:q} {input.manifest:q} --out {output.numbers:q}"
+        " --queries {output.queries:q} --metric {params.metric} --feature {params.feature}"
         " --batch-size {params.batch_size} --protocol {params.protocol} {params.rerank}"
         " --threads {threads} 2>&1 | tee {log:q}"
 
@@ -35,6 +38,7 @@ rule evaluate_with_pose:
         model=f"{run_folder('{train}', '{variant}', '{seed}')}/model.safetensors",
         branches=f"{run_folder('{train}', '{variant}', '{seed}')}/branches.safetensors",
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
         query=f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/query.h5",
         gallery=f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/gallery.h5",
     output:

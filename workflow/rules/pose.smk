@@ -1,6 +1,8 @@
 # HRNet runs here, once for each image, and nowhere else.
 
 WEIGHTS_FOLDER = "cache/weights"
+# The small HRNet's architecture is a file that MMPose reads, so no import leads to it.
+ARCHITECTURE = ["pgfl.pose.configs.hrnet_small"] * (settings.pose.estimator == "hrnet_small")
 
 
 # For each training set whose images are as drawn, the set whose archive brings the true joints.
@@ -31,6 +33,7 @@ rule get_weights:
     params:
         folder=settings.archives.folder,
         url=lambda w: option("url", settings.archives.urls.get(WEIGHTS[w.network].name)),
+        size=lambda w: sizes(own_weights(w)),
     log:
         f"logs/{WEIGHTS_FOLDER}/{{network}}.log",
     conda:
@@ -54,6 +57,7 @@ def pose_weights(wildcards):
 rule heatmaps:
     input:
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
         weights=pose_weights,
     output:
         f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.h5",
@@ -61,7 +65,7 @@ rule heatmaps:
         settings=section("pose"),
         # Finished blocks outlive a failed job, which declared outputs do not.
         state=lambda w: f"cache/{EXPERIMENT}/state/heatmaps/{w.dataset}/{w.split}",
-        code=code_hash("pgfl.pose.stage"),
+        code=code_hash("pgfl.pose.stage", *ARCHITECTURE),
     log:
         f"logs/cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.log",
     conda:
@@ -79,6 +83,7 @@ rule true_heatmaps:
     # A control for the study: what a pose estimator that never errs would say of drawn people.
     input:
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
         joints=lambda w: f"{ARCHIVES}/{JOINTS_OF[w.dataset]}.joints.npz",
     output:
         f"cache/{EXPERIMENT}/true_heatmaps/{{dataset}}/{{split}}.h5",

@@ -1,5 +1,6 @@
 # The deliverables: nothing but what people read goes to results/.
 
+PICTURE = ["png", "trace.json"]
 # What `rule all` makes and the report shows.
 DELIVERABLES = [
     *expand(
@@ -17,7 +18,19 @@ DELIVERABLES = [
     ),
     *expand(f"{RESULTS}/heatmaps.{{kind}}", kind=["png", "html"]),
     f"{RESULTS}/partial_duke.png",
+    *expand(f"{RESULTS}/ranked_lists/{{test_set}}.{{kind}}", test_set=TRAIN_SET, kind=PICTURE),
+    *expand(f"{RESULTS}/failures.{{kind}}", kind=["html", "trace.json"]),
+    *expand(f"{RESULTS}/visibility.{{kind}}", kind=["csv", *PICTURE]),
+    *expand(f"{RESULTS}/training_curves.{{kind}}", kind=PICTURE),
+    *expand(
+        f"{RESULTS}/stress_{{test_set}}.{{kind}}",
+        test_set=settings.stress.test_sets,
+        kind=["csv", *PICTURE],
+    ),
 ]
+CAPTIONS = sorted(
+    os.path.relpath(path) for path in Path(workflow.basedir, "workflow/report").glob("*.rst")
+)
 PUBLISHED_TABLES = os.path.relpath(os.path.join(workflow.basedir, "pgfl/reporting/published"))
 
 
@@ -152,10 +165,72 @@ rule comparison:
         " 2>&1 | tee {log:q}"
 
 
+FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
+FEATURE_IMAGES = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/images"
+
+
+def feature_run(variant, seed):
+    return run_folder(TRAIN_SET[FEATURE_TEST_SET], variant, seed)
+
+
+def diagnosed():
+    """The networks to look into: those of Table 6 and of all comparisons, with the first seed."""
+    variants = [
+        *TABLES[6].reproduced.values(),
+        *(name for comparison in settings.comparisons.values() for name in comparison.variants),
+    ]
+    return {
+        variant: {
+            "model": f"{feature_run(variant, settings.seeds[0])}/model.safetensors",
+            "branches": f"{feature_run(variant, settings.seeds[0])}/branches.safetensors",
+            "heatmaps": training_heatmaps(variant, TRAIN_SET[FEATURE_TEST_SET]),
+            "recipe": settings.recipe(variant).model_dump(mode="json"),
+        }
+        for variant in dict.fromkeys(variants)
+    }
+
+
+def diagnosed_files(wildcards):
+    return [
+        network[file]
+        for network in diagnosed().values()
+        for file in ("model", "branches", "heatmaps")
+        if network[file]
+    ]
+
+
+rule diagnosis:
+    # Not among the deliverables: for those who want to know why a variant does what it does.
+    input:
+        networks=diagnosed_files,
+        manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
+    output:
+        csv=f"{RESULTS}/diagnosis.csv",
+        markdown=f"{RESULTS}/diagnosis.md",
+    params:
+        networks=lambda w: json.dumps(diagnosed()),
+        seed=settings.seeds[0],
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.diagnosis"),
+    log:
+        f"logs/{RESULTS}/diagnosis.log",
+    conda:
+        ENVIRONMENT
+    threads: settings.resources.train_threads
+    message:
+        "Looking inside the trained networks"
+    shell:
+        "python -m pgfl diagnose {input.manifest:q} --networks {params.networks:q}"
+        " --out {output.csv:q} --experiment {params.experiment} --seed {params.seed}"
+        " --threads {threads} 2>&1 | tee {log:q}"
+
+
 rule pose_report:
     # What people look at to see that the heatmaps are what they should be.
     input:
         manifest=f"data/{EXPERIMENT}/occluded_duke/manifest.csv",
+        images=f"data/{EXPERIMENT}/occluded_duke/images",
         heatmaps=f"cache/{EXPERIMENT}/heatmaps/occluded_duke/train.h5",
     output:
         page=f"{RESULTS}/heatmaps.html",
@@ -220,12 +295,7 @@ rule figure3:
 
 # Tables 8 and 9, Figures 1 and 4: what a trained model does at test time.
 
-FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
 RESPONSES_OF = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}
-
-
-def feature_run(variant, seed):
-    return run_folder(TRAIN_SET[FEATURE_TEST_SET], variant, seed)
 
 
 def feature_evaluations():
@@ -275,7 +345,7 @@ rule feature_table:
         ),
         pose=section("pose"),
         experiment=EXPERIMENT,
-        code=code_hash("pgfl.reporting.feature_table"),
+        code=code_hash("pgfl.reporting.feature_table", *ARCHITECTURE),
     log:
         f"logs/{RESULTS}/table8.log",
     conda:
@@ -294,6 +364,7 @@ rule speed_table:
         model=f"{feature_run('pgfl_kd', settings.seeds[0])}/model.safetensors",
         branches=f"{feature_run('pgfl_kd', settings.seeds[0])}/branches.safetensors",
         manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
         weights=pose_weights,
         published=f"{PUBLISHED_TABLES}/table9.csv",
     output:
@@ -308,7 +379,7 @@ rule speed_table:
     params:
         pose=section("pose"),
         experiment=EXPERIMENT,
-        code=code_hash("pgfl.reporting.speed_table"),
+        code=code_hash("pgfl.reporting.speed_table", *ARCHITECTURE),
     log:
         f"logs/{RESULTS}/table9.log",
     conda:
@@ -326,6 +397,7 @@ rule baseline_responses:
     input:
         models=all_paths(students({"Baseline": "baseline"})),
         manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
     output:
         figure=report(
             f"{RESULTS}/figure1.png",
@@ -355,6 +427,7 @@ rule responses:
     input:
         models=all_paths(students(RESPONSES_OF)),
         manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
         heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
     output:
         figure=report(
@@ -383,11 +456,28 @@ rule responses:
         " 2>&1 | tee {log:q}"
 
 
+# What people come back for in runs/: asked for by name, so that what somebody deleted is noticed.
+# Images, heatmaps and the like may go to free the disk; they are made again once something that
+# has to run needs them.
+EVALUATED = {
+    *(path for number in TABLES for path in all_paths(evaluations(number))),
+    *(path for name in settings.comparisons for path in all_paths(compared(name))),
+    *all_paths(SWEEPS),
+    *all_paths(feature_evaluations()),
+}
+KEPT = sorted(EVALUATED) + expand(
+    "{run}/{file}",
+    run=sorted({path.split("/eval/")[0] for path in EVALUATED}),
+    file=["model.safetensors", "branches.safetensors", "history.csv", "provenance.json"],
+)
+
+
 rule html_report:
     # Snakemake's own report of all deliverables. A second Snakemake makes it, which only reads;
     # as a rule it is made again when, and only when, something in it has changed.
     input:
-        DELIVERABLES,
+        results=DELIVERABLES,
+        captions=CAPTIONS,
     output:
         f"{RESULTS}/report.html",
     params:
@@ -403,5 +493,5 @@ rule html_report:
     message:
         "Writing {output}"
     shell:
-        "python -m pgfl report {input:q} --out {output:q} --config {params.config:q}"
+        "python -m pgfl report {input.results:q} --out {output:q} --config {params.config:q}"
         " --snakefile {params.snakefile:q} 2>&1 | tee {log:q}"

@@ -1,20 +1,30 @@
 # One job trains one variant on one data set with one seed.
 
 
+def training_heatmaps(variant, train):
+    """The maps that a variant is trained with, or None where no branch needs any."""
+    recipe = settings.recipe(variant)
+    if not recipe.loss.uses_heatmaps:
+        return None
+    if recipe.training.heatmaps != "true":
+        return f"cache/{EXPERIMENT}/heatmaps/{train}/train.h5"
+    if train not in JOINTS_OF:
+        raise WorkflowError(
+            f"variant {variant}: training.heatmaps: true needs drawn images, whose joints are "
+            f"known; {train} has none"
+        )
+    return f"cache/{EXPERIMENT}/true_heatmaps/{train}/train.h5"
+
+
 def train_inputs(wildcards):
     recipe = settings.recipe(wildcards.variant)
     or_exit(settings.check_batches, wildcards.variant, wildcards.train)
-    files = {"manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv"}
-    if recipe.loss.uses_heatmaps:
-        kind = "heatmaps"
-        if recipe.training.heatmaps == "true":
-            if wildcards.train not in JOINTS_OF:
-                raise WorkflowError(
-                    f"variant {wildcards.variant}: training.heatmaps: true needs drawn images, "
-                    f"whose joints are known; {wildcards.train} has none"
-                )
-            kind = "true_heatmaps"
-        files["heatmaps"] = f"cache/{EXPERIMENT}/{kind}/{wildcards.train}/train.h5"
+    files = {
+        "manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv",
+        "images": f"data/{EXPERIMENT}/{wildcards.train}/images",
+    }
+    if heatmaps := training_heatmaps(wildcards.variant, wildcards.train):
+        files["heatmaps"] = heatmaps
     if recipe.model.weights_file:
         files["pretrained"] = f"{WEIGHTS_FOLDER}/{recipe.model.backbone}.pth"
     return files
@@ -29,13 +39,16 @@ rule train:
         history=f"{run_folder('{train}', '{variant}', '{seed}')}/history.csv",
         provenance=f"{run_folder('{train}', '{variant}', '{seed}')}/provenance.json",
     params:
-        settings=lambda w: as_json(settings.recipe(w.variant).model_dump(mode="json")),
+        # Only what this variant reads: another temperature of Eq. 5 is nothing to the baseline.
+        settings=lambda w: as_json(settings.recipe(w.variant).as_trained().model_dump(mode="json")),
         heatmaps=lambda w, input: option("heatmaps", input.get("heatmaps")),
         pretrained=lambda w, input: option("pretrained", input.get("pretrained")),
         out=lambda w, output: os.path.dirname(output.model),
         # Snakemake deletes the outputs of a failed job; the resume state must outlive it.
         state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",
-        code=code_hash("pgfl.training.stage"),
+        code=lambda w: code_hash(
+            "pgfl.training.stage", without=settings.recipe(w.variant).idle_code
+        ),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/train.log",
     conda:

@@ -1,0 +1,141 @@
+"""What goes on inside trained networks: lengths, attention, and who pulls at the student."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pgfl.datasets.manifest import read_manifest
+from pgfl.devices import pick_device
+from pgfl.models.matching import load_trained
+from pgfl.models.pgfl import PGFL
+from pgfl.pose.store import HeatmapReader
+from pgfl.recipe import Recipe
+from pgfl.reporting.responses import share_on_parts
+from pgfl.reporting.tables import data_warning, save_table
+from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+from pgfl.training.task import Batch, losses
+
+BATCHES = 16
+NOTE = (
+    "Of the trained networks, over {batches} augmented training batches of the first seed, in "
+    "float32. `length`: the mean L2 norm of a feature. `cos`: the mean cosine of a teacher with "
+    "f_G. `attention` (Eq. 2): its entropy, 1 where it looks everywhere alike, and how much of it "
+    "lies on visible body parts, beside the `area` that these take up, which is what a uniform "
+    "attention has. `pull`: the mean length of a loss term's gradient on an image's f_G, as "
+    "weighted, times the size of the batch."
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network's files, and what it was trained on."""
+
+    model: Path
+    branches: Path
+    heatmaps: Path | None
+    recipe: Recipe
+
+
+def write_diagnosis(
+    networks: dict[str, Trained], manifest: Path, seed: int, experiment: str, out: Path
+) -> None:
+    """Write one row a network as CSV, and the `.md` beside it.
+
+    Args:
+        networks: by the variant's name.
+        manifest: the data set they were trained on.
+        seed: theirs; decides the batches, too.
+        experiment: where they are from; anything but `paper` is marked as such.
+        out: the CSV.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    rows = [
+        {"variant": name, **_texts(diagnose(network, manifest, seed))}
+        for name, network in networks.items()
+    ]
+    table = pd.DataFrame(rows).fillna("")
+    note = NOTE.format(batches=BATCHES)
+    heading = f"# What goes on inside\n\n{data_warning(experiment)}{note}\n\n"
+    save_table(table, out, heading, left=1)
+
+
+def diagnose(network: Trained, manifest: Path, seed: int) -> dict[str, float]:
+    """Means over some training batches, by column.
+
+    The network is in training mode, as its losses saw it; nothing is stored.
+    """
+    device = pick_device()
+    model, _ = load_trained(network.model, network.branches)
+    model.to(device).train()
+    reader = None if network.heatmaps is None else HeatmapReader(network.heatmaps)
+    table = read_manifest(manifest, "train")
+    images = TrainingImages(manifest.parent, table, reader, network.recipe, seed)
+    loader = make_loader(images, EpochSampler(images.labels, network.recipe, seed), workers=0)
+    found = []
+    for _, batch in zip(range(BATCHES), loader, strict=False):
+        batch = batch.mapped(lambda part: part.to(device))
+        found.append(_measure(model, batch, network.recipe))
+    return pd.DataFrame(found).mean().to_dict()
+
+
+def _measure(model: PGFL, batch: Batch, recipe: Recipe) -> dict[str, float]:
+    """All columns for one batch."""
+    watched = _Watched(model)
+    terms = losses(watched, batch, recipe.loss)
+    f_g = watched.features["global"]
+    found = {
+        f"length.{name}": feature.detach().norm(dim=1).mean().item()
+        for name, feature in watched.features.items()
+    }
+    for name in ("part", "foreground", "enhanced"):
+        if name in watched.features:
+            cosines = functional.cosine_similarity(f_g, watched.features[name])
+            found[f"cos.{name}"] = cosines.mean().item()
+    if model.uses_foreground:
+        found |= _look(model, batch)
+    for name, term in terms.items():
+        (gradient,) = torch.autograd.grad(term, f_g, retain_graph=True, allow_unused=True)
+        if gradient is not None:
+            found[f"pull.{name}"] = gradient.norm(dim=1).mean().item() * len(gradient)
+    return found
+
+
+class _Watched(torch.nn.Module):
+    """A network that keeps the features of its last forward pass."""
+
+    def __init__(self, model: PGFL):
+        super().__init__()
+        self.model = model
+        self.features: dict[str, Tensor] = {}
+
+    def forward(
+        self, images: Tensor, heatmaps: Tensor | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the network returns."""
+        self.features, logits = self.model(images, heatmaps)
+        return self.features, logits
+
+
+@torch.no_grad()
+def _look(model: PGFL, batch: Batch) -> dict[str, float]:
+    """How spread the attention is, and how much of it is where it should be."""
+    attention = model.attention(batch.images, batch.heatmaps)
+    flat = attention.flatten(1)
+    entropy = torch.special.entr(flat).sum(dim=1) / np.log(flat.shape[1])
+    share, area = share_on_parts(attention.cpu().numpy(), batch.heatmaps.cpu().numpy())
+    return {
+        "attention.entropy": entropy.mean().item(),
+        "attention.on_parts": float(share.mean()),
+        "attention.area": float(area.mean()),
+    }
+
+
+def _texts(numbers: dict[str, float]) -> dict[str, str]:
+    return {name: f"{number:.3f}" for name, number in numbers.items()}

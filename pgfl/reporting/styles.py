@@ -1,0 +1,23 @@
+"""How the curves of two models are told apart: in colour, in greyscale and by their marks."""
+
+from collections.abc import Iterable
+from itertools import cycle
+from typing import Any
+
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#e08214", "linestyle": "--", "marker": "s"},
+    {"color": "#08306b", "linestyle": "-", "marker": "o"},
+    {"color": "#5aae61", "linestyle": ":", "marker": "^"},
+    {"color": "#762a83", "linestyle": "-.", "marker": "D"},
+)
+"""Light and dark, dashed and solid; Figure 3 has the first two."""
+
+
+def styled(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The style of each method's curve, by their order: the baseline comes first."""
+    return dict(zip(methods, cycle(STYLES), strict=False))
+
+
+def marked(title: str, experiment: str) -> str:
+    """A picture's title, with a word about whose people these are where they are drawn ones."""
+    return title if experiment == "paper" else f"{title} ({experiment}: not the paper's data)"

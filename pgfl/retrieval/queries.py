@@ -1,0 +1,115 @@
+"""What became of each query: its average precision, its first match and its nearest images.
+
+`eval/{test set}.queries.csv` holds a row a query, in the manifest's order:
+
+    image              the query, as the manifest names it
+    AP                 average precision in percent; empty where it has no match in the gallery
+    first_hit          rank of the first match, from 1; likewise
+    top1 .. top10      the nearest gallery images, nearest first, junk left out
+    score1 .. score10  the cosine similarity of their features, whatever they were ranked by
+
+Always of the whole gallery: with `single_shot` the numbers of the evaluation itself are others.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pgfl.files import write_text
+from pgfl.retrieval.distances import Metric, checked_features, distance_blocks, smallest
+from pgfl.retrieval.metrics import rows_by_pid, score
+from pgfl.retrieval.rerank import reranked_blocks
+
+TOP = 10
+"""As many gallery images are noted for each query."""
+ROWS = 256
+"""Queries whose scores are computed in one go."""
+
+
+def rank_queries(
+    features: dict[str, np.ndarray],
+    splits: dict[str, pd.DataFrame],
+    metric: Metric = "cosine",
+    rerank: bool = False,
+    top: int = TOP,
+) -> pd.DataFrame:
+    """Rank the whole gallery for every query.
+
+    Args:
+        features: (images, c) of the splits `query` and `gallery`.
+        splits: their rows of the manifest, in the same order.
+        metric: `cosine` or `euclidean`.
+        rerank: whether the distances are re-ranked.
+        top: how many nearest images to note; fewer where the gallery has no more.
+
+    Returns:
+        The columns named above; AP and first_hit are NaN where a query has no match.
+
+    Raises:
+        ValueError: the features cannot be compared, or no query has a match.
+    """
+    query, gallery = checked_features(features["query"], features["gallery"])
+    ids = [splits[s][column].to_numpy() for column in ("pid", "camid") for s in splits]
+    rank = reranked_blocks if rerank else distance_blocks
+    nearest: list[np.ndarray] = []
+    blocks = _noting(rank(query, gallery, metric=metric), nearest, ids, top)
+    result = score(blocks, *ids, ranks=(1,))
+    rows = np.concatenate(nearest)
+    first = np.where(result.first_hit > 0, result.first_hit, np.nan)
+    names = splits["gallery"]["image"].to_numpy(dtype=object)
+    table = pd.DataFrame(
+        {
+            "image": splits["query"]["image"],
+            "AP": 100 * result.average_precision,
+            "first_hit": pd.array(first, dtype="Float64").astype("Int64"),
+        }
+    )
+    scores = _cosines(features["query"], features["gallery"], rows)
+    for place in range(rows.shape[1]):
+        is_there = rows[:, place] >= 0
+        table[f"top{place + 1}"] = np.where(is_there, names[rows[:, place]], "")
+    for place in range(rows.shape[1]):
+        table[f"score{place + 1}"] = np.where(rows[:, place] >= 0, scores[:, place], np.nan)
+    return table
+
+
+def _noting(
+    blocks: Iterator[np.ndarray], nearest: list[np.ndarray], ids: list[np.ndarray], top: int
+) -> Iterator[np.ndarray]:
+    """Pass blocks of distances on and note the nearest rows of the gallery: -1 for none left."""
+    query_pids, gallery_pids, query_camids, gallery_camids = ids
+    rows_of = rows_by_pid(gallery_pids)
+    none = np.empty(0, dtype=np.int64)
+    start = 0
+    for block in blocks:
+        for row, query in zip(block, range(start, start + len(block)), strict=True):
+            same = rows_of.get(int(query_pids[query]), none)
+            row[same[gallery_camids[same] == query_camids[query]]] = np.inf
+        found = smallest(block, min(top, len(gallery_pids)))
+        nearest.append(np.where(np.isinf(np.take_along_axis(block, found, axis=1)), -1, found))
+        start += len(block)
+        yield block
+
+
+def _cosines(query: np.ndarray, gallery: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(Q, k): the cosine similarity of each query with these rows of the gallery."""
+    found = np.empty(rows.shape)
+    for start in range(0, len(rows), ROWS):
+        some = slice(start, start + ROWS)
+        mine, theirs = query[some].astype(np.float64), gallery[rows[some]].astype(np.float64)
+        products = np.einsum("qc,qkc->qk", mine, theirs)
+        lengths = np.linalg.norm(mine, axis=1)[:, None] * np.linalg.norm(theirs, axis=2)
+        found[some] = products / np.where(lengths > 0, lengths, 1)
+    return found
+
+
+def write_queries(table: pd.DataFrame, path: Path) -> None:
+    """Write the CSV whole; scores with four decimals, AP as exactly as it was computed."""
+    scores = {
+        name: [f"{value:.4f}" if np.isfinite(value) else "" for value in table[name]]
+        for name in table
+        if name.startswith("score")
+    }
+    write_text(path, table.assign(**scores).to_csv(index=False, lineterminator="\n"))

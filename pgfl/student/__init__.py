@@ -1,0 +1,1 @@
+"""The trained student in its users' hands: features, search, export."""

@@ -1,0 +1,178 @@
+"""A trained student that turns images into features: what `pgfl.load` gives."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from pgfl.devices import pick_device
+from pgfl.errors import UserError
+from pgfl.files import file_hash
+from pgfl.images import loaded_batches, read_image, resized
+from pgfl.models.student_file import load_student, read_metadata
+from pgfl.retrieval.embed import batch_features
+
+AnyImage = str | os.PathLike[str] | Image.Image | np.ndarray
+"""A path, a Pillow image, or uint8 (H, W, 3), RGB; of any size."""
+
+PRECISIONS = ("fp32", "half", "auto")
+SHORTEST = 1e-12
+"""Features are divided by their length, or by this where they are shorter."""
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+) -> "Embedder":
+    """A student from its file; nothing else is needed, and no code in the file is run.
+
+    Args:
+        path: a `model.safetensors` that training has written.
+        device: `cpu`, `cuda`, `cuda:1` ...; None takes a GPU where there is one.
+        precision: `fp32`, the precision of evaluation; `half` is fp16 on a GPU and bf16 on a
+            processor; `auto` is half on a GPU and fp32 elsewhere.
+
+    Raises:
+        UserError: no such file, not a student, or no such device or precision.
+    """
+    return Embedder(Path(path), device, precision)
+
+
+class Embedder:
+    """A student, ready to embed images."""
+
+    def __init__(self, path: Path, device: str | torch.device | None, precision: str):
+        """Read a student's file; see `load`."""
+        if precision not in PRECISIONS:
+            raise UserError(f"no precision {precision!r}; known: {', '.join(PRECISIONS)}")
+        self.network, self.settings = load_student(path)
+        """The module itself, from uint8 (N, height, width, 3) to (N, channels)."""
+        self.preprocessing = _preprocessing(path)
+        """As the file states it: height, width, colours, range, mean, std."""
+        self.height: int = self.preprocessing["height"]
+        self.width: int = self.preprocessing["width"]
+        self.channels = self.network.channels
+        self.precision = precision
+        self.sha256 = file_hash(path)
+        """Of the file: features of two files are never comparable."""
+        for name in ("mean", "std"):
+            buffer = getattr(self.network.normalize, name)
+            buffer.copy_(torch.tensor(self.preprocessing[name]).view_as(buffer))
+        self.device = _device(device)
+        self.network.to(self.device)
+
+    def embed(
+        self,
+        images: Sequence[AnyImage] | np.ndarray | AnyImage,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """The matching feature of each image, f_G after the BNNeck, of length one.
+
+        Before the division by their length, features equal those of evaluation to the bit (in
+        fp32, with the same batches on the same device).
+
+        Args:
+            images: paths, Pillow images and uint8 (H, W, 3) RGB arrays, mixed as you like, of any
+                sizes; uint8 (N, H, W, 3); or a single image. Every image is one person's crop.
+            batch_size: images at a time.
+            progress: whether a progress line is shown on stderr.
+
+        Returns:
+            float32 (N, channels). The dot product of two rows is their cosine similarity.
+
+        Raises:
+            UserError: a file cannot be read as an image.
+            TypeError: something that is no image, or of another type than uint8.
+            ValueError: an array of another shape, or a batch size below one.
+        """
+        given = _listed(images)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+        def prepared(place: int) -> np.ndarray:
+            return self.prepare(given[place], f"images[{place}]")
+
+        what = "embedding" if progress else ""
+        batches = loaded_batches(range(len(given)), prepared, batch_size, what)
+        features = np.empty((len(given), self.channels), dtype=np.float32)
+        start = 0
+        arrays = (np.stack(batch) for _, batch in batches)
+        for found in batch_features(self.network, arrays, precision=self.precision):
+            features[start : start + len(found)] = found
+            start += len(found)
+        return unit_length(features)
+
+    def prepare(self, image: AnyImage, name: str = "image") -> np.ndarray:
+        """The network's input for an image: uint8 (height, width, 3), RGB.
+
+        Args:
+            image: see `embed`.
+            name: what messages call it.
+
+        Raises:
+            UserError, TypeError, ValueError: as `embed`.
+        """
+        return resized(_pixels(image, name), self.height, self.width)
+
+
+def unit_length(features: np.ndarray) -> np.ndarray:
+    """Divide each row by its length, in place; a row of zeros stays one."""
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), SHORTEST)
+    return features
+
+
+def _listed(images: Sequence[AnyImage] | np.ndarray | AnyImage) -> Sequence[AnyImage]:
+    single = str | os.PathLike | Image.Image
+    if isinstance(images, single) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        return [images]
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise ValueError(f"images must be (N, H, W, 3) or (H, W, 3), got {images.shape}")
+    return images if isinstance(images, np.ndarray) else list(images)
+
+
+def _pixels(image: AnyImage, name: str) -> np.ndarray:
+    """uint8 (H, W, 3), RGB."""
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        # Files are turned upright when they are read, so this one is, too.
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = f"an array of {image.dtype}" if isinstance(image, np.ndarray) else type(image)
+        raise TypeError(f"{name}: neither a path, a Pillow image nor a uint8 array, but {kind}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"{name}: must be (H, W, 3), RGB, got {image.shape}")
+    return np.ascontiguousarray(image)
+
+
+def _preprocessing(path: Path) -> dict:
+    """What the file says about its input, checked to be something that is done here."""
+    try:
+        stated = json.loads(read_metadata(path)["preprocessing"])
+        known = (stated["colours"], list(stated["range"])) == ("RGB", [0, 255])
+        sizes = [int(stated[side]) for side in ("height", "width")]
+        numbers = [len(stated[name]) for name in ("mean", "std")]
+        known = known and min(sizes) > 0 and numbers == [3, 3]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: its metadata do not say how images are prepared") from None
+    if not known:
+        raise UserError(f"{path}: needs images prepared in a way that this version does not know")
+    return stated
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    if wanted is None:
+        return pick_device()
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {wanted}: cannot be used here ({reason})") from None
+    return device

@@ -1,0 +1,214 @@
+"""`features.npz`: the features of a folder's images, readable by plain NumPy, without pickle.
+
+    with numpy.load("features.npz") as file:
+        names, features = file["names"], file["features"]
+
+| array | |
+| --- | --- |
+| `features` | float32 (N, d), each row of length one |
+| `names` | text (N,), paths below `folder`, sorted |
+| `folder` | text, where the names started from when they were embedded |
+| `model_sha256` | text, of the student's file |
+| `precision` | text, the precision they were computed in |
+| `unreadable` | text (M,), files that look like images and could not be read |
+"""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+from numpy.lib import format as npy
+
+from pgfl.errors import UserError
+from pgfl.files import whole_file
+
+FEATURES = "features"
+TEXTS = ("folder", "model_sha256", "precision")
+ZIP_NAME_LENGTHS = 26
+"""Where in a member's local header the lengths of its name and extra fields stand."""
+DAMAGE = (EOFError, OSError, ValueError, struct.error, zipfile.BadZipFile)
+"""What NumPy and zipfile raise for files that are not theirs, or not whole."""
+CHUNK_BYTES = 64 * 2**20
+"""How much of the features is read at a time."""
+
+
+@dataclass(frozen=True)
+class FeaturesFile:
+    """What such a file holds, less the features: these are read piece by piece."""
+
+    path: Path
+    names: np.ndarray
+    folder: Path
+    model_sha256: str
+    precision: str
+    unreadable: tuple[str, ...]
+    channels: int
+
+    def chunks(self, rows: int | None = None) -> Iterator[np.ndarray]:
+        """The features in order, some rows at a time; memory does not grow with their number.
+
+        Args:
+            rows: in a piece; None for about 64 MiB.
+
+        Yields:
+            float32 (n, channels), overwritten by the next one.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        rows = rows or max(1, CHUNK_BYTES // (4 * self.channels))
+        room = np.empty((min(rows, len(self.names)), self.channels), dtype=np.float32)
+        try:
+            with _Stored(self.path) as stored:
+                for start in range(0, len(self.names), rows):
+                    piece = room[: len(self.names) - start]
+                    stored.fill(piece)
+                    yield piece
+                stored.check()
+        except DAMAGE as error:
+            raise _damaged(self.path, error) from None
+
+    def load(self) -> np.ndarray:
+        """All features at once: float32 (N, channels).
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        features = np.empty((len(self.names), self.channels), dtype=np.float32)
+        start = 0
+        for piece in self.chunks():
+            features[start : start + len(piece)] = piece
+            start += len(piece)
+        return features
+
+
+class _Stored:
+    """The bytes of the features within the zip file.
+
+    They are stored as they are, and read without zipfile, which would copy them several times:
+    reading takes longer than the search itself.
+    """
+
+    def __init__(self, path: Path):
+        with zipfile.ZipFile(path) as archive:
+            self.info = archive.getinfo(f"{FEATURES}.npy")
+        if self.info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError("features are compressed")
+        self.file = path.open("rb")
+        self.file.seek(self.info.header_offset + ZIP_NAME_LENGTHS)
+        # The local header ends with a name and extra fields of lengths of its own.
+        lengths = struct.unpack("<2H", self.file.read(4))
+        self.file.seek(sum(lengths), io.SEEK_CUR)
+        start = self.file.tell()
+        self.rows, self.channels = _header(self.file)
+        size = self.file.tell() - start
+        self.file.seek(start)
+        self.checksum = zlib.crc32(self.file.read(size))
+
+    def fill(self, array: np.ndarray) -> None:
+        """Read the next rows into an array."""
+        if self.file.readinto(memoryview(array).cast("B")) < array.nbytes:
+            raise ValueError("it ends too early")
+        self.checksum = zlib.crc32(array, self.checksum)
+
+    def check(self) -> None:
+        """After the last row: whether all bytes were those that were written."""
+        if self.checksum != self.info.CRC:
+            raise ValueError("wrong checksum")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def read_features_file(path: Path) -> FeaturesFile:
+    """Open a file that `write_features_file` has written.
+
+    Raises:
+        UserError: missing, damaged, or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            names, unreadable = content["names"], content["unreadable"]
+            texts = {key: str(content[key]) for key in TEXTS}
+        with _Stored(path) as stored:
+            count, channels = stored.rows, stored.channels
+    except KeyError as error:
+        raise UserError(f"{path}: not written by `pgfl embed` ({error.args[0]})") from None
+    except (*DAMAGE, AttributeError, TypeError) as error:
+        raise _damaged(path, error) from None
+    if len(names) != count:
+        raise _damaged(path, f"{len(names)} names, {count} features")
+    return FeaturesFile(
+        path,
+        names,
+        Path(texts["folder"]),
+        texts["model_sha256"],
+        texts["precision"],
+        tuple(map(str, unreadable)),
+        channels,
+    )
+
+
+def write_features_file(
+    path: Path,
+    names: list[str],
+    channels: int,
+    pieces: Iterable[np.ndarray],
+    texts: dict[str, str],
+    unreadable: list[str],
+) -> None:
+    """Write such a file whole, with no more than one piece in memory.
+
+    Args:
+        path: the file.
+        names: of all rows.
+        channels: the length of a row.
+        pieces: float32 (n, channels) each, together as many rows as names.
+        texts: `folder`, `model_sha256` and `precision`.
+        unreadable: names of files without a feature.
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), channels)}
+    small = {key: np.array(texts[key]) for key in TEXTS}
+    small |= {"names": _text_array(names), "unreadable": _text_array(unreadable)}
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in small.items():
+            with _member(archive, name) as file:
+                npy.write_array(file, array, allow_pickle=False)
+        with _member(archive, FEATURES) as file:
+            npy.write_array_header_1_0(file, header)
+            for piece in pieces:
+                file.write(np.ascontiguousarray(piece, dtype="<f4").data)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    # Without a date, so that equal features make equal files.
+    return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
+
+
+def _text_array(texts: list[str]) -> np.ndarray:
+    return np.array(texts, dtype=str) if texts else np.empty(0, dtype="<U1")
+
+
+def _header(file: IO[bytes]) -> tuple[int, int]:
+    """Rows and columns, by the header; `file` then stands at the first number."""
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("an unknown version of npy")
+    shape, fortran, kind = npy.read_array_header_1_0(file)
+    if fortran or kind != np.dtype("<f4") or len(shape) != 2 or shape[1] < 1:
+        raise ValueError(f"features are {kind} {shape}")
+    return shape
+
+
+def _damaged(path: Path, reason: object) -> UserError:
+    return UserError(f"{path}: not a file of features, or damaged ({reason}); embed again")

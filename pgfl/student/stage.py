@@ -1,0 +1,141 @@
+"""`pgfl search`: queries and a gallery in, pages, pictures and tables out."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pgfl.errors import UserError
+from pgfl.reporting.ranked_list import Hit, RankedList
+from pgfl.student.embedder import Embedder
+from pgfl.student.features_file import FeaturesFile, read_features_file
+from pgfl.student.folder import embed_folder
+from pgfl.student.results import MOST_ROWS, WRITERS, Results
+from pgfl.student.search import Nearest, nearest
+
+ABOUT_SCORE = (
+    "Beside each rank: the cosine similarity of the two features. 1 is the most alike that there "
+    "is; what counts as the same person depends on the model and on the cameras."
+)
+
+
+def search(
+    student: Embedder,
+    query: Path,
+    gallery: Path,
+    outs: Sequence[Path],
+    *,
+    top: int = 10,
+    shown: int = 100,
+    gallery_images: Path | None = None,
+    batch_size: int = 64,
+) -> Results:
+    """Find the gallery images that are most like each query, and write what was found.
+
+    A gallery image that is the query's own file is left out of its list.
+
+    Args:
+        student: from `pgfl.load`.
+        query: an image, a folder, or a file of features.
+        gallery: likewise.
+        outs: .html, .png and .csv files; pages and pictures show only the first queries.
+        top: images in each list.
+        shown: queries on a page.
+        gallery_images: where a gallery of features has its images now, if they have moved.
+        batch_size: images at a time.
+
+    Returns:
+        All lists.
+
+    Raises:
+        UserError: an input cannot be used.
+    """
+    for out in outs:
+        if out.suffix not in WRITERS:
+            raise UserError(f"{out}: the name must end with one of {', '.join(WRITERS)}")
+    with tempfile.TemporaryDirectory() as temporary:
+        queries = _features(student, query, Path(temporary) / "query.npz", batch_size)
+        everyone = _features(student, gallery, Path(temporary) / "gallery.npz", batch_size)
+        folder = everyone.folder if gallery_images is None else gallery_images
+        own_rows = _own_rows(queries, everyone, folder)
+        try:
+            found = nearest(queries.load(), everyone.chunks(), top, own_rows)
+        except ValueError as error:
+            raise UserError(f"{gallery}: cannot be searched: {error}") from None
+    results = _results(queries, everyone, folder, found)
+    for out in outs:
+        WRITERS[out.suffix](_shortened(results, out, shown), out)
+    return results
+
+
+def _features(student: Embedder, given: Path, out: Path, batch_size: int) -> FeaturesFile:
+    """Features of what was given, computed unless it holds them already."""
+    if given.suffix == ".npz":
+        file = read_features_file(given)
+        if file.model_sha256 != student.sha256:
+            raise UserError(
+                f"{given}: made with another model (sha256 {file.model_sha256[:12]}..., --model "
+                f"has {student.sha256[:12]}...); embed the images again with this one"
+            )
+        return file
+    if given.is_dir():
+        file = embed_folder(student, given, out, batch_size=batch_size)
+    elif given.is_file():
+        file = embed_folder(student, given.parent, out, [given.name])
+    else:
+        raise UserError(f"{given}: no such file or folder")
+    for name in file.unreadable:
+        print(f"note: {given / name}: cannot be read as an image; left out")
+    return file
+
+
+def _own_rows(queries: FeaturesFile, gallery: FeaturesFile, folder: Path) -> list[int]:
+    """For each query the row of the gallery that is the same file, or -1."""
+    own = {(queries.folder / name).resolve(): place for place, name in enumerate(queries.names)}
+    file_names = {path.name for path in own}
+    rows = [-1] * len(own)
+    for row, name in enumerate(gallery.names):
+        # Asking the file system about each of a million images would take a minute.
+        if name.rpartition("/")[2] not in file_names:
+            continue
+        place = own.get((folder / name).resolve())
+        if place is not None:
+            rows[place] = row
+    return rows
+
+
+def _results(
+    queries: FeaturesFile, gallery: FeaturesFile, folder: Path, found: Nearest
+) -> Results:
+    rows = []
+    for name, places, scores in zip(queries.names, found.rows, found.scores, strict=True):
+        hits = [
+            Hit(folder / str(gallery.names[place]), float(score))
+            for place, score in zip(places, scores, strict=True)
+            if place >= 0
+        ]
+        rows.append(RankedList(queries.folder / str(name), hits, str(name)))
+    counts = f"{_counted(len(queries.names), 'query', 'queries')} in a gallery of " + _counted(
+        len(gallery.names), "image", "images"
+    )
+    about = [ABOUT_SCORE, f"Student: sha256 {gallery.model_sha256[:12]}."]
+    left_out = len(queries.unreadable) + len(gallery.unreadable)
+    if left_out:
+        about.append(f"{_counted(left_out, 'file', 'files')} could not be read and took no part.")
+    return Results(f"The most alike: {counts}", about, rows, folder)
+
+
+def _shortened(results: Results, out: Path, shown: int) -> Results:
+    """As many lists as such a file should hold; it says so where some are missing."""
+    most = {".html": shown, ".png": min(shown, MOST_ROWS)}.get(out.suffix, len(results.rows))
+    if len(results.rows) <= most:
+        return results
+    note = f"The first {most} of {len(results.rows)} queries are shown; a .csv holds all."
+    return results._replace(
+        title=f"{results.title}; the first {most}",
+        about=[*results.about, note],
+        rows=results.rows[:most],
+    )
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

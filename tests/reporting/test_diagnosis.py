@@ -1,0 +1,148 @@
+"""Looking inside trained networks, against formulas and cases whose answer is known."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pgfl.datasets.manifest import read_manifest
+from pgfl.errors import UserError
+from pgfl.models.matching import load_trained
+from pgfl.models.pgfl import PGFL
+from pgfl.models.student_file import save_branches, save_student
+from pgfl.pose.store import HeatmapReader, HeatmapWriter
+from pgfl.recipe import Recipe
+from pgfl.reporting.diagnosis import Trained, diagnose, write_diagnosis
+from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+
+BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Sixteen random images of four people with random, peaked maps: manifest and store."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(16):
+        name = f"{index:02}.png"
+        assert cv2.imwrite(str(folder / name), rng.integers(0, 256, (40, 20, 3), dtype=np.uint8))
+        rows.append({"image": name, "split": "train", "pid": index % 4, "camid": 0})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    maps = rng.random((16, 8, 16, 8)).astype(np.float32) ** 8
+    maps /= maps.sum(axis=(2, 3), keepdims=True)
+    with HeatmapWriter(folder / "train.h5", [r["image"] for r in rows], (16, 8), {}) as writer:
+        writer.write(0, maps, np.ones((16, 17), np.float32))
+    return folder / "manifest.csv", folder / "train.h5"
+
+
+@pytest.fixture
+def make_network(data, tmp_path):
+    """Saves a network with random weights, as a training run of a recipe would."""
+
+    def make(loss=None, **model) -> Trained:
+        recipe = Recipe.parse(
+            {
+                "model": {
+                    "backbone": "resnet18",
+                    "pretrained": False,
+                    "height": 64,
+                    "width": 32,
+                    **model,
+                },
+                "loss": loss or {},
+                "training": {"identities": 2, "images": 4},
+            }
+        )
+        torch.manual_seed(0)
+        network = PGFL(recipe.model, recipe.loss, identities=4)
+        student, branches = tmp_path / "model.safetensors", tmp_path / "branches.safetensors"
+        save_student(network.student, recipe.model, student)
+        save_branches(network, student, branches)
+        return Trained(student, branches, data[1] if recipe.loss.uses_heatmaps else None, recipe)
+
+    return make
+
+
+def features_of(network, manifest):
+    """All features of all training batches, from the network itself."""
+    model, _ = load_trained(network.model, network.branches)
+    model.train()
+    table = read_manifest(manifest, "train")
+    reader = HeatmapReader(network.heatmaps)
+    images = TrainingImages(manifest.parent, table, reader, network.recipe, seed=3)
+    for batch in make_loader(images, EpochSampler(images.labels, network.recipe, 3), 0):
+        with torch.no_grad():
+            yield model(batch.images, batch.heatmaps)[0]
+
+
+def test_lengths_cosines_and_the_pull_of_eq_4_follow_from_the_features(data, make_network):
+    network = make_network()
+    found = diagnose(network, data[0], seed=3)
+    wanted = []
+    for features in features_of(network, data[0]):
+        f_g, f_e = features["global"].numpy(), features["enhanced"].numpy()
+        lengths = np.linalg.norm(f_g, axis=1)
+        cosine = (f_g * f_e).sum(axis=1) / lengths / np.linalg.norm(f_e, axis=1)
+        # |g/|g| - e/|e||^2 = 2 - 2 cos, whose slope in g is 2 sin / |g|.
+        pull = 0.25 * 2 * np.sqrt(np.clip(1 - cosine**2, 0, None)) / lengths
+        wanted.append([lengths.mean(), cosine.mean(), pull.mean()])
+    length, cosine, pull = np.mean(wanted, axis=0)
+    assert found["length.global"] == pytest.approx(length, rel=1e-5)
+    assert found["cos.enhanced"] == pytest.approx(cosine, abs=1e-5)
+    assert found["pull.cl"] == pytest.approx(pull, rel=2e-2) and pull > 0
+
+
+def test_an_attention_that_looks_everywhere_alike_says_so(data, make_network):
+    found = diagnose(make_network(attention="uniform"), data[0], seed=0)
+    assert found["attention.entropy"] == pytest.approx(1, abs=1e-6)
+    assert found["attention.on_parts"] == pytest.approx(found["attention.area"], abs=1e-6)
+    assert found["cos.foreground"] == pytest.approx(1, abs=1e-5)
+    assert found["pull.cl"] == pytest.approx(0, abs=1e-4)
+    assert found["length.foreground"] == pytest.approx(found["length.global"], rel=1e-5)
+
+
+def test_a_sharper_attention_has_less_entropy(data, make_network):
+    flat = diagnose(make_network(), data[0], seed=0)["attention.entropy"]
+    sharp = diagnose(make_network(attention_temperature=0.005), data[0], seed=0)
+    assert 0 <= sharp["attention.entropy"] < flat < 1
+
+
+def test_doubling_a_loss_doubles_its_pull_and_no_other(data, make_network):
+    once = diagnose(make_network({"lambda_mcl": 0.25}), data[0], seed=0)
+    twice = diagnose(make_network({"lambda_mcl": 0.5}), data[0], seed=0)
+    assert twice["pull.mcl"] == pytest.approx(2 * once["pull.mcl"], rel=1e-5)
+    assert once["pull.mcl"] > 0
+    assert twice["pull.id_global"] == pytest.approx(once["pull.id_global"], rel=1e-5)
+
+
+def test_a_baseline_has_its_own_columns_only(data, make_network):
+    found = diagnose(make_network(BASELINE), data[0], seed=0)
+    assert set(found) == {"length.global", "pull.id_global", "pull.triplet_global"}
+
+
+def test_the_table_has_a_row_a_network_and_nothing_where_it_has_no_such_branch(
+    data, make_network, tmp_path
+):
+    out = tmp_path / "results/diagnosis.csv"
+    networks = {"baseline": make_network(BASELINE)}
+    write_diagnosis(networks, data[0], 0, "demo", out)
+    networks["again"] = networks["baseline"]
+    write_diagnosis(networks, data[0], 0, "demo", out)
+    table = pd.read_csv(out, index_col="variant")
+    assert list(table.index) == ["baseline", "again"]
+    assert table.loc["baseline"].equals(table.loc["again"])
+    assert "Not the paper's data" in out.with_suffix(".md").read_text()
+
+
+def test_branches_of_another_run_are_refused(data, make_network, tmp_path):
+    network = make_network()
+    other = tmp_path / "other.safetensors"
+    torch.manual_seed(1)
+    model = PGFL(network.recipe.model, network.recipe.loss, identities=4)
+    save_student(model.student, network.recipe.model, other)
+    with pytest.raises(UserError, match="not of the run"):
+        diagnose(replace(network, model=other), data[0], seed=0)

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from pgfl.errors import UserError
+from pgfl.student.features_file import read_features_file, write_features_file
+
+TEXTS = {"folder": "/people", "model_sha256": "ab" * 32, "precision": "fp32"}
+
+
+@pytest.fixture
+def features():
+    return np.random.default_rng(0).standard_normal((10, 6), dtype=np.float32)
+
+
+@pytest.fixture
+def names():
+    return [f"{index}/ä{'b' * index}.jpg" for index in range(10)]
+
+
+@pytest.fixture
+def file(tmp_path, features, names):
+    path = tmp_path / "features.npz"
+    write_features_file(path, names, 6, iter([features[:3], features[3:]]), TEXTS, ["bad.png"])
+    return path
+
+
+def test_plain_numpy_reads_it_without_pickle(file, features, names):
+    with np.load(file, allow_pickle=False) as content:
+        assert np.array_equal(content["features"], features)
+        assert content["names"].tolist() == names
+        assert content["unreadable"].tolist() == ["bad.png"]
+        assert {key: str(content[key]) for key in TEXTS} == TEXTS
+
+
+@pytest.mark.parametrize("rows", [1, 4, 10, 99, None])
+def test_pieces_make_the_whole(file, features, names, rows):
+    found = read_features_file(file)
+    assert found.names.tolist() == names and found.unreadable == ("bad.png",)
+    assert (str(found.folder), found.model_sha256) == ("/people", "ab" * 32)
+    pieces = [piece.copy() for piece in found.chunks(rows)]
+    assert all(len(piece) <= (rows or 10) for piece in pieces)
+    assert np.array_equal(np.concatenate(pieces), features)
+    assert np.array_equal(found.load(), features)
+
+
+def test_equal_contents_make_equal_files(file, tmp_path, features, names):
+    again = tmp_path / "again.npz"
+    write_features_file(again, names, 6, [features], TEXTS, ["bad.png"])
+    assert again.read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.97])
+def test_a_truncated_file_is_refused(file, share):
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=r"features\.npz: not a file of features, or damaged"):
+        read_features_file(file)
+
+
+def test_a_changed_number_is_noticed(file, features):
+    content = bytearray(file.read_bytes())
+    content[content.index(features[5].tobytes()) + 1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        read_features_file(file).load()
+
+
+def test_other_files_are_refused(tmp_path, features):
+    with pytest.raises(UserError, match=r"none\.npz: no such file"):
+        read_features_file(tmp_path / "none.npz")
+    np.savez(tmp_path / "foreign.npz", features=features)
+    with pytest.raises(UserError, match="not written by `pgfl embed`"):
+        read_features_file(tmp_path / "foreign.npz")
+
+
+@pytest.mark.parametrize("shape", [(10, 6, 1), (9, 6), (10,)])
+def test_features_of_other_shapes_are_refused(file, tmp_path, shape):
+    with np.load(file) as content:
+        arrays = dict(content)
+    arrays["features"] = np.zeros(shape, np.float32)
+    np.savez(tmp_path / "odd.npz", **arrays)
+    with pytest.raises(UserError, match="not a file of features"):
+        read_features_file(tmp_path / "odd.npz")
+
+
+def test_compressed_features_are_refused(file, tmp_path):
+    with np.load(file) as content:
+        np.savez_compressed(tmp_path / "small.npz", **content)
+    with pytest.raises(UserError, match="features are compressed"):
+        read_features_file(tmp_path / "small.npz")
+
+
+def test_what_numpy_has_written_is_read_too(file, tmp_path, features):
+    with np.load(file) as content:
+        np.savez(tmp_path / "again.npz", **content)
+    assert np.array_equal(read_features_file(tmp_path / "again.npz").load(), features)
+
+
+def test_arrays_of_objects_are_never_unpickled(file, tmp_path):
+    with np.load(file) as content:
+        arrays = dict(content)
+    arrays["names"] = np.array([{}] * 10, dtype=object)
+    np.savez(tmp_path / "odd.npz", **arrays)
+    with pytest.raises(UserError, match="not a file of features"):
+        read_features_file(tmp_path / "odd.npz")

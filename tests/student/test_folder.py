@@ -1,0 +1,132 @@
+import os
+
+import numpy as np
+import pytest
+
+import pgfl
+from pgfl.errors import UserError
+from pgfl.student import folder
+from pgfl.student.folder import embed_folder, image_names
+
+
+def test_images_are_found_by_their_suffix(people):
+    (people / "notes.txt").touch()
+    (people / ".hidden.jpg").touch()
+    (people / ".git").mkdir()
+    (people / ".git" / "x.png").touch()
+    (people / "folder.png").mkdir()
+    names = image_names(people)
+    assert names == sorted(names) and len(names) == 11
+    assert "more/09.JPG" in names and "00.png" in names
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="holds no image"):
+        image_names(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        image_names(tmp_path / "none")
+
+
+def test_features_are_those_of_embed(student, people, tmp_path):
+    out = tmp_path / "out" / "features.npz"
+    found = embed_folder(student, people, out, batch_size=1)
+    assert found.names.tolist() == image_names(people) and found.unreadable == ()
+    assert found.model_sha256 == student.sha256 and found.folder == people.resolve()
+    expected = student.embed([people / name for name in found.names], batch_size=1)
+    assert np.array_equal(found.load(), expected)
+    assert [path.name for path in out.parent.iterdir()] == ["features.npz"]
+
+
+def test_what_cannot_be_read_is_left_out_and_listed(student, people, tmp_path):
+    expected = embed_folder(student, people, tmp_path / "all.npz", batch_size=2)
+    (people / "00a.jpg").write_bytes(b"no picture")
+    (people / "more" / "empty.png").touch()
+    found = embed_folder(student, people, tmp_path / "some.npz", batch_size=2)
+    assert found.unreadable == ("00a.jpg", "more/empty.png")
+    assert found.names.tolist() == expected.names.tolist()
+    np.testing.assert_allclose(found.load(), expected.load(), atol=1e-5)
+
+
+def test_nothing_readable_is_an_error(student, tmp_path):
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(UserError, match="none of 1 images can be read"):
+        embed_folder(student, tmp_path, tmp_path / "out.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
+    with pytest.raises(UserError, match=r"out\.npy: features are written as \.npz"):
+        embed_folder(student, tmp_path, tmp_path / "out.npy")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(folder, "BATCHES_A_BLOCK", 1)
+
+
+@pytest.fixture
+def prepared(student, monkeypatch):
+    """The names of the files that are prepared, as they come."""
+    names = []
+    original = type(student).prepare
+
+    def prepare(self, image, name="image"):
+        names.append(image.name)
+        return original(self, image, name)
+
+    monkeypatch.setattr(type(student), "prepare", prepare)
+    return names
+
+
+def stopped(student, people, out, monkeypatch, after):
+    """A run that ends when it has written some blocks."""
+    written = []
+    original = folder._write
+
+    def write(file, block):
+        if len(written) == after:
+            raise KeyboardInterrupt
+        written.append(file)
+        original(file, block)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(folder, "_write", write)
+        embed_folder(student, people, out, batch_size=2)
+    assert not out.exists()
+
+
+def test_it_goes_on_where_it_was_stopped(
+    student, people, tmp_path, monkeypatch, small_blocks, prepared, capsys
+):
+    expected = embed_folder(student, people, tmp_path / "whole.npz", batch_size=2)
+    out = tmp_path / "features.npz"
+    stopped(student, people, out, monkeypatch, after=3)
+    prepared.clear()
+    embed_folder(student, people, out, batch_size=2)
+    assert len(prepared) == 11 - 6
+    assert "3 of 6 parts are there already" in capsys.readouterr().out
+    assert out.read_bytes() == expected.path.read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_changed_images_and_damaged_parts_are_done_again(
+    student, people, tmp_path, monkeypatch, small_blocks, prepared
+):
+    out = tmp_path / "features.npz"
+    stopped(student, people, out, monkeypatch, after=4)
+    parts = sorted((tmp_path / ".features.parts").iterdir())
+    parts[0].write_bytes(parts[0].read_bytes()[:50])
+    os.utime(people / image_names(people)[0], (1, 1))
+    prepared.clear()
+    embed_folder(student, people, out, batch_size=2)
+    # The rest, the first block, and the damaged one, which may be the first.
+    assert len(prepared) in (11 - 8 + 2, 11 - 8 + 4)
+    assert "00.png" in prepared
+
+
+def test_another_model_shares_nothing(
+    student, other_model_file, people, tmp_path, monkeypatch, small_blocks, prepared
+):
+    out = tmp_path / "features.npz"
+    stopped(student, people, out, monkeypatch, after=4)
+    other = pgfl.load(other_model_file, device="cpu")
+    prepared.clear()
+    found = embed_folder(other, people, out, batch_size=2)
+    assert len(prepared) == 11 and found.model_sha256 == other.sha256

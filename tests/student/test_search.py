@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from pgfl.student.search import nearest
+
+
+def oracle(query, gallery, top, own_rows):
+    """Every pair in float64, a stable sort of each row."""
+    rows, scores = [], []
+    for place, one in enumerate(query.astype(float)):
+        found = []
+        for row, other in enumerate(gallery.astype(float)):
+            lengths = np.linalg.norm(one) * np.linalg.norm(other)
+            if own_rows[place] != row:
+                found.append((-(one @ other) / lengths, row))
+        found.sort(key=lambda pair: pair[0])
+        rows.append([row for _, row in found[:top]])
+        scores.append([-distance for distance, _ in found[:top]])
+    return rows, scores
+
+
+def pieces(gallery, size):
+    return (gallery[start : start + size] for start in range(0, len(gallery), size))
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 1000])
+@pytest.mark.parametrize("top", [1, 5, 60])
+def test_the_nearest_are_those_of_a_full_sort(size, top):
+    rng = np.random.default_rng(top)
+    query = rng.standard_normal((4, 8), dtype=np.float32)
+    gallery = rng.standard_normal((60, 8), dtype=np.float32)
+    own_rows = [3, -1, 59, 0]
+    found = nearest(query, pieces(gallery, size), top, own_rows)
+    rows, scores = oracle(query, gallery, top, own_rows)
+    for place in range(4):
+        count = len(rows[place])
+        assert found.rows[place, :count].tolist() == rows[place]
+        np.testing.assert_allclose(found.scores[place, :count], scores[place], atol=1e-6)
+        assert (found.rows[place, count:] == -1).all()
+        assert np.isnan(found.scores[place, count:]).all()
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 100])
+def test_of_equally_near_images_the_first_comes_first(size):
+    # Vectors of four ones and twelve zeros: many ties, all of them exact.
+    rng = np.random.default_rng(0)
+    gallery = np.zeros((100, 16), np.float32)
+    for row in gallery:
+        row[rng.choice(16, 4, replace=False)] = 1
+    found = nearest(gallery[:5], pieces(gallery, size), 30)
+    rows, _ = oracle(gallery[:5], gallery, 30, [-1] * 5)
+    assert found.rows.tolist() == rows
+
+
+def test_more_is_asked_for_than_there_is():
+    gallery = np.eye(3, dtype=np.float32)
+    found = nearest(gallery[:1], [gallery], 5, [0])
+    assert found.rows.tolist() == [[1, 2, -1, -1, -1]]
+    assert found.scores[0, :2].tolist() == [0, 0] and np.isnan(found.scores[0, 2:]).all()
+
+
+def test_what_cannot_be_compared():
+    one = np.ones((1, 3), np.float32)
+    with pytest.raises(ValueError, match="query has 3 channels, gallery 4"):
+        nearest(one, [np.ones((2, 4), np.float32)], 1)
+    with pytest.raises(ValueError, match="NaN"):
+        nearest(one, [one * np.nan], 1)
+    with pytest.raises(ValueError, match="top must be at least 1"):
+        nearest(one, [one], 0)
+
+
+def test_the_query_and_the_gallery_stay_as_they_were():
+    gallery = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    before = gallery.copy()
+    nearest(gallery[:3], [gallery], 4, [0, 1, 2])
+    assert np.array_equal(gallery, before)

@@ -1,0 +1,118 @@
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pgfl
+from pgfl.errors import UserError
+from pgfl.student import stage
+from pgfl.student.folder import embed_folder, image_names
+from pgfl.student.stage import search
+
+
+def lists(path):
+    """The CSV as {query: [(image, score), ...]}."""
+    found = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            hits = found.setdefault(row["query"], [])
+            hits.append((row["image"], float(row["score"])))
+            assert int(row["rank"]) == len(hits)
+    return found
+
+
+def test_a_folder_in_a_folder(student, people, tmp_path):
+    outs = [tmp_path / f"result.{kind}" for kind in ("html", "png", "csv")]
+    search(student, people / "more", people, outs, top=4)
+    names = image_names(people)
+    features = student.embed([people / name for name in names])
+    found = lists(outs[2])
+    assert list(found) == ["09.JPG", "a & <b>.jpeg"]
+    for query, hits in found.items():
+        own = names.index(f"more/{query}")
+        scores = features @ features[own]
+        scores[own] = -2  # the query's own file takes no part
+        best = np.argsort(-scores)[:4]
+        assert [name for name, _ in hits] == [names[place] for place in best]
+        np.testing.assert_allclose([score for _, score in hits], scores[best], atol=1e-5)
+    page = outs[0].read_text()
+    assert page.count("<section>") == 2 and page.count("data:image/jpeg") == 2 * 5
+    assert "a &amp; &lt;b&gt;.jpeg" in page and "<b>.jpeg" not in page.replace("<b>query", "")
+    with Image.open(outs[1]) as picture:
+        assert picture.format == "PNG" and picture.width > picture.height
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "people", "result.csv", "result.html", "result.png",
+    ]  # fmt: skip
+
+
+def test_features_instead_of_folders(student, people, tmp_path):
+    embed_folder(student, people, tmp_path / "people.npz")
+    query = people / "01.jpg"
+    search(student, query, people, [tmp_path / "a.csv"], top=20)
+    search(student, query, tmp_path / "people.npz", [tmp_path / "b.csv"], top=20)
+    found = lists(tmp_path / "a.csv")["01.jpg"]
+    assert len(found) == 10 and "01.jpg" not in dict(found)
+    assert lists(tmp_path / "b.csv")["01.jpg"] == found
+    search(student, tmp_path / "people.npz", people, [tmp_path / "c.csv"], top=20)
+    every = lists(tmp_path / "c.csv")
+    assert len(every) == 11
+    # Computed in another batch, so equal up to rounding.
+    assert dict(every["01.jpg"]) == pytest.approx(dict(found), abs=1e-5)
+
+
+def test_a_copy_of_the_query_is_found_with_a_score_of_one(student, people, tmp_path):
+    shutil.copy(people / "01.jpg", tmp_path / "query.jpg")
+    search(student, tmp_path / "query.jpg", people, [tmp_path / "a.csv"], top=1)
+    ((name, score),) = lists(tmp_path / "a.csv")["query.jpg"]
+    assert name == "01.jpg" and score == pytest.approx(1, abs=1e-5)
+
+
+def test_images_that_have_moved(student, people, tmp_path):
+    embed_folder(student, people, tmp_path / "people.npz")
+    query, out = tmp_path / "query.png", tmp_path / "a.html"
+    shutil.copy(people / "00.png", query)
+    moved = people.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="people"):
+        search(student, query, tmp_path / "people.npz", [out])
+    assert not out.exists()
+    search(student, query, tmp_path / "people.npz", [out], gallery_images=moved)
+    assert out.exists()
+
+
+def test_another_models_features_are_refused(student, other_model_file, people, tmp_path):
+    embed_folder(student, people, tmp_path / "people.npz")
+    other = pgfl.load(other_model_file, device="cpu")
+    with pytest.raises(UserError, match=r"people\.npz: made with another model .*embed the"):
+        search(other, people / "01.jpg", tmp_path / "people.npz", [tmp_path / "a.csv"])
+
+
+def test_long_results_are_cut_where_they_are_looked_at(student, people, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "MOST_ROWS", 2)
+    outs = [tmp_path / f"result.{kind}" for kind in ("html", "png", "csv")]
+    search(student, people, people, outs, top=2, shown=3)
+    page = outs[0].read_text()
+    assert page.count("<section>") == 3 and "The first 3 of 11 queries are shown" in page
+    assert len(lists(outs[2])) == 11
+    with Image.open(outs[1]) as two:
+        search(student, people, people, [outs[1]], top=2, shown=1)
+        with Image.open(outs[1]) as one:
+            assert one.height < two.height
+
+
+def test_files_that_cannot_be_read_are_left_out(student, people, tmp_path, capsys):
+    (people / "broken.jpg").touch()
+    found = search(student, people / "01.jpg", people, [tmp_path / "a.html"], top=50)
+    assert len(found.rows[0].hits) == 10
+    assert "broken.jpg: cannot be read" in capsys.readouterr().out
+    assert "1 file could not be read" in (tmp_path / "a.html").read_text()
+    with pytest.raises(UserError, match="none of 1 images can be read"):
+        search(student, people / "broken.jpg", people, [tmp_path / "b.html"])
+
+
+def test_wrong_arguments_are_said_at_once(student, people, tmp_path):
+    with pytest.raises(UserError, match=r"a\.pdf: the name must end with one of \.html"):
+        search(student, people, people, [tmp_path / "a.pdf"])
+    with pytest.raises(UserError, match=r"none: no such file or folder"):
+        search(student, people / "none", people, [tmp_path / "a.csv"])

@@ -1,0 +1,79 @@
+import pytest
+
+from pgfl.recipe import Recipe
+
+WHOLE = {"reid_on": ["global", "enhanced", "fused"], "lambda_cl": 0.25, "lambda_mcl": 0.25}
+BASELINE = {"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}
+PARTS_ONLY = {"reid_on": ["global", "fused"], "lambda_cl": 0, "lambda_mcl": 0.25}
+BY_CONSISTENCY = WHOLE | {"lambda_cl": 0, "part_distillation": "consistency"}
+
+
+def recipe(loss, section="loss", key="", value=None):
+    values = {"loss": dict(loss), "model": {}, "training": {}}
+    if key:
+        values[section][key] = value
+    return Recipe.parse(values)
+
+
+CHANGES = [
+    ("model", "part_pooling", "mean"),
+    ("model", "second_layer4", "separate"),
+    ("model", "attention", "uniform"),
+    ("model", "attention", "maps"),
+    ("model", "attention_temperature", 0.2),
+    ("model", "foreground_scale", "matched"),
+    ("loss", "consistency", "mean"),
+    ("loss", "contrastive", "raw"),
+    ("loss", "contrastive_temperature", 0.2),
+    ("training", "heatmaps", "shuffled"),
+]
+FOREGROUND = {"attention", "attention_temperature", "foreground_scale"}
+READ = {
+    "baseline": (BASELINE, set()),
+    "whole method": (WHOLE, {key for _, key, _ in CHANGES}),
+    "parts only": (PARTS_ONLY, {key for _, key, _ in CHANGES} - FOREGROUND - {"consistency"}),
+    "parts by consistency": (
+        BY_CONSISTENCY,
+        {key for _, key, _ in CHANGES} - {"contrastive", "contrastive_temperature"},
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change[1])
+@pytest.mark.parametrize("name", READ)
+def test_a_setting_counts_where_training_reads_it(name, change):
+    loss, read = READ[name]
+    same = recipe(loss, *change).as_trained() == recipe(loss).as_trained()
+    assert same == (change[1] not in read)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_nothing_that_is_read_is_lost(name):
+    """What counts comes through as it was, and doing it twice changes nothing."""
+    loss, _ = READ[name]
+    full = Recipe.parse(
+        {
+            "loss": loss | {"triplet_margin": 0.5, "global_weight": 3},
+            "model": {"backbone": "resnet18", "pretrained": False},
+            "training": {"epochs": 7, "augment": {"pad": 3}},
+        }
+    )
+    once = full.as_trained()
+    assert once == once.as_trained() == full
+
+
+@pytest.mark.parametrize(
+    ("attention", "has_one"),
+    [("cosine", True), ("centred", True), ("dot", False), ("maps", False), ("uniform", False)],
+)
+def test_a_temperature_counts_where_there_is_one(attention, has_one):
+    model = {"attention": attention, "part_pooling": "mean"}
+    warmer = {"model": model | {"attention_temperature": 0.5}, "loss": WHOLE}
+    as_it_is = {"model": model, "loss": WHOLE}
+    same = Recipe.parse(warmer).as_trained() == Recipe.parse(as_it_is).as_trained()
+    assert same != has_one
+
+
+def test_raw_products_have_no_temperature():
+    raw = recipe(WHOLE | {"contrastive": "raw", "contrastive_temperature": 0.5})
+    assert raw.as_trained() == recipe(WHOLE | {"contrastive": "raw"}).as_trained()

@@ -1,0 +1,182 @@
+# Pictures of what became of single queries, and of the trainings: baseline beside PGFL-KD.
+
+PICTURED = RESPONSES_OF
+
+
+def models_of(test_set, variants, file):
+    """A file of each model that a test set is ranked with: method -> one file a seed."""
+    return {
+        method: [
+            f"{run_folder(settings.trained_on(test_set), variant, seed)}/{file}"
+            for seed in settings.seeds
+        ]
+        for method, variant in variants.items()
+    }
+
+
+def queries_of(test_set):
+    return models_of(test_set, PICTURED, f"eval/{test_set}.queries.csv")
+
+
+rule ranked_lists:
+    input:
+        queries=lambda w: all_paths(queries_of(w.dataset)),
+        manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+    output:
+        figure=report(
+            f"{RESULTS}/ranked_lists/{{dataset}}.png",
+            caption="../report/ranked_lists.rst",
+            category="Queries",
+            labels={"picture": "Ranked lists of {dataset}"},
+        ),
+        trace=f"{RESULTS}/ranked_lists/{{dataset}}.trace.json",
+    params:
+        queries=lambda w: as_json(queries_of(w.dataset)),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.ranked_lists"),
+    log:
+        f"logs/{RESULTS}/ranked_lists/{{dataset}}.log",
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing ranked lists of {wildcards.dataset}"
+    shell:
+        "python -m pgfl ranked-lists {input.manifest:q} --out {output.figure:q}"
+        " --queries {params.queries:q} --experiment {params.experiment} 2>&1 | tee {log:q}"
+
+
+rule failures:
+    input:
+        queries=all_paths(queries_of(FEATURE_TEST_SET)),
+        manifest=FEATURE_MANIFEST,
+        heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
+    output:
+        page=report(
+            f"{RESULTS}/failures.html",
+            caption="../report/failures.rst",
+            category="Queries",
+            labels={"picture": "Worst queries of Occluded-Duke"},
+        ),
+        trace=f"{RESULTS}/failures.trace.json",
+    params:
+        queries=as_json(queries_of(FEATURE_TEST_SET)),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.failures"),
+    log:
+        f"logs/{RESULTS}/failures.log",
+    conda:
+        ENVIRONMENT
+    message:
+        "Writing the page of the worst queries"
+    shell:
+        "python -m pgfl failures {input.manifest:q} --out {output.page:q}"
+        " --queries {params.queries:q} --heatmaps {input.heatmaps:q}"
+        " --experiment {params.experiment} 2>&1 | tee {log:q}"
+
+
+rule visibility:
+    input:
+        queries=all_paths(queries_of(FEATURE_TEST_SET)),
+        manifest=FEATURE_MANIFEST,
+        heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
+    output:
+        csv=f"{RESULTS}/visibility.csv",
+        figure=report(
+            f"{RESULTS}/visibility.png",
+            caption="../report/visibility.rst",
+            category="Queries",
+            labels={"picture": "Accuracy by visible keypoints"},
+        ),
+        trace=f"{RESULTS}/visibility.trace.json",
+    params:
+        queries=as_json(queries_of(FEATURE_TEST_SET)),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.visibility"),
+    log:
+        f"logs/{RESULTS}/visibility.log",
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing accuracy by visible keypoints"
+    shell:
+        "python -m pgfl visibility {input.manifest:q} --out {output.csv:q}"
+        " --queries {params.queries:q} --heatmaps {input.heatmaps:q}"
+        " --experiment {params.experiment} 2>&1 | tee {log:q}"
+
+
+rule stress_test:
+    input:
+        models=lambda w: all_paths(models_of(w.dataset, PICTURED, "model.safetensors")),
+        manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+    output:
+        csv=f"{RESULTS}/stress_{{dataset}}.csv",
+        figure=report(
+            f"{RESULTS}/stress_{{dataset}}.png",
+            caption="../report/stress.rst",
+            category="Queries",
+            labels={"picture": "Stress test on {dataset}"},
+        ),
+        trace=f"{RESULTS}/stress_{{dataset}}.trace.json",
+    params:
+        students=lambda w: as_json(models_of(w.dataset, PICTURED, "model.safetensors")),
+        shares=",".join(f"{share:g}" for share in settings.stress.shares),
+        metric=settings.evaluation.metric,
+        feature=settings.evaluation.feature,
+        batch_size=settings.evaluation.batch_size,
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.stress_figure"),
+    log:
+        f"logs/{RESULTS}/stress_{{dataset}}.log",
+    conda:
+        ENVIRONMENT
+    threads: settings.resources.train_threads
+    message:
+        "Covering the queries of {wildcards.dataset} step by step"
+    shell:
+        "python -m pgfl stress {input.manifest:q} --out {output.csv:q}"
+        " --students {params.students:q} --shares {params.shares} --metric {params.metric}"
+        " --feature {params.feature} --batch-size {params.batch_size}"
+        " --experiment {params.experiment} --threads {threads} 2>&1 | tee {log:q}"
+
+
+CURVES = models_of(FEATURE_TEST_SET, PICTURED, "history.csv")
+OTHER_CURVES = models_of(
+    FEATURE_TEST_SET,
+    {
+        variant: variant
+        for number in (6, 7)
+        for variant in TABLES[number].reproduced.values()
+        if variant not in PICTURED.values()
+    },
+    "history.csv",
+)
+
+
+rule training_curves:
+    input:
+        all_paths(CURVES),
+        all_paths(OTHER_CURVES),
+    output:
+        figure=report(
+            f"{RESULTS}/training_curves.png",
+            caption="../report/training_curves.rst",
+            category="Training",
+            labels={"picture": "Loss terms on Occluded-Duke"},
+        ),
+        trace=f"{RESULTS}/training_curves.trace.json",
+    params:
+        histories=as_json(CURVES),
+        others=as_json(OTHER_CURVES),
+        trained_on=settings.trained_on(FEATURE_TEST_SET),
+        experiment=EXPERIMENT,
+        code=code_hash("pgfl.reporting.training_curves"),
+    log:
+        f"logs/{RESULTS}/training_curves.log",
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing training curves"
+    shell:
+        "python -m pgfl training-curves --out {output.figure:q}"
+        " --histories {params.histories:q} --others {params.others:q}"
+        " --trained-on {params.trained_on} --experiment {params.experiment} 2>&1 | tee {log:q}"

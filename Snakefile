@@ -45,6 +45,7 @@ say_who_else_is_here()
 onstart:
     atexit.unregister(say)
     stop_if_files_are_missing(workflow.dag.needrun_jobs())
+    stop_if_networks_do_not_fit(workflow.dag.needrun_jobs())
 
 
 onerror:

@@ -41,6 +41,7 @@ COMMANDS = [
     ["training-curves"],
     ["stress"],
     ["config", "show"],
+    ["config", "fits"],
     ["config", "schema"],
 ]
 

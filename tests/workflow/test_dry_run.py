@@ -1,5 +1,7 @@
 """What Snakemake says before anything runs."""
 
+import os
+
 import pytest
 
 
@@ -141,6 +143,31 @@ def test_a_batch_that_a_planned_training_cannot_fill_is_one_line(project, tiny):
     target = "runs/demo/mine/pgfl_kd/seed0/eval/mine.json"
     code, output = project.snakemake("-n", target, check=False)
     assert code != 0 and "must be at most 2, the identities that mine has" in errors(output)[0]
+
+
+FAKE_TIMM = """
+from types import SimpleNamespace
+from torch import nn
+
+def create_model(name, **options):
+    network = nn.Identity()
+    network.feature_info = SimpleNamespace(channels=lambda: [8, int(name)])
+    return network
+"""
+
+
+def test_a_network_whose_channels_do_not_fit_stops_before_anything_runs(project, tiny, tmp_path):
+    (tmp_path / "fake" / "timm").mkdir(parents=True)
+    (tmp_path / "fake" / "timm" / "__init__.py").write_text(FAKE_TIMM)
+    project.write_config(tiny | {"variants": {"odd": {"model": {"backbone": "timm:100"}}}})
+    target = "runs/demo/market1501/odd/seed0/model.safetensors"
+    fake = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "fake"), str(project.root)])}
+    code, output = project.snakemake(target, env=fake, check=False)
+    assert code != 0 and not (project.root / "data").exists()
+    line = (
+        "error: setting model.backbone: its 100 channels cannot be split evenly into the 8 groups"
+    )
+    assert "Nothing was started." in output and line in output
 
 
 def test_a_variant_of_the_users_own_is_known_from_yaml_alone(project, tiny):

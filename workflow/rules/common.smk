@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 
 from snakemake.cli import get_argument_parser
@@ -19,7 +20,7 @@ from pgfl.obtain import can_be_had, explain_missing
 from pgfl.orphans import SNAKEMAKE
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
-from pgfl.recipe import BRANCH_CODE
+from pgfl.recipe import BRANCH_CODE, TIMM
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
 from pgfl.sources import WEIGHTS
@@ -86,6 +87,17 @@ def stop_if_files_are_missing(jobs):
             missing.add(explain_missing(source, folder))
     if missing:
         raise WorkflowError("\n".join(["Nothing was started.", *sorted(missing)]))
+
+
+def stop_if_networks_do_not_fit(jobs):
+    """Only timm knows how many channels its networks have: it is asked before hours are spent."""
+    recipes = [settings.recipe(job.wildcards.variant) for job in jobs if job.rule.name == "train"]
+    timms = [recipe for recipe in recipes if recipe.model.backbone.startswith(TIMM)]
+    for given in {as_json(one.model_dump(mode="json", include={"model", "loss"})) for one in timms}:
+        command = [sys.executable, "-m", "pgfl", "config", "fits", "--settings", given]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        if answer.returncode != 0:
+            raise WorkflowError(f"Nothing was started.\n{answer.stderr.strip()}")
 
 
 def unknown_targets():

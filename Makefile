@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-faults test-slurm lint format venv clean
+.PHONY: demo test test-faults test-slurm fuzz lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -25,6 +25,11 @@ test-slurm: $(VENV)
 		3) ;; \
 		*) exit 1 ;; \
 	esac
+
+# Damaged and hostile inputs: as many of each kind as EXAMPLES says, others at every run.
+EXAMPLES ?= 2000
+fuzz: $(VENV)
+	PGFL_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz
 
 lint: $(VENV)
 	$(BIN)/ruff check .

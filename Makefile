@@ -21,7 +21,7 @@ test-faults: $(VENV)
 # Debian's Slurm on this host, with two pretended GPUs; needs root, is skipped where it cannot be.
 test-slurm: $(VENV)
 	@tests/workflow/install_slurm.sh $(BIN) envs/requirements-slurm.txt; case $$? in \
-		0) PGFL_TEST_SLURM=1 $(BIN)/python -m pytest tests/workflow/test_slurm.py ;; \
+		0) PGFL_TEST_SLURM=1 $(BIN)/python -m pytest -s -o faulthandler_timeout=1800 tests/workflow/test_slurm.py ;; \
 		3) ;; \
 		*) exit 1 ;; \
 	esac

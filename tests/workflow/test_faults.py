@@ -69,7 +69,8 @@ class Run:
         """What each finished job was for."""
         numbers = dict(re.findall(r"^Job (\d+): (.*)", self.output, flags=re.MULTILINE))
         done = re.findall(r"^Finished jobid: (\d+) ", self.output, flags=re.MULTILINE)
-        return [numbers[number] for number in done]
+        # The rule `all` has no message.
+        return [numbers[number] for number in done if number in numbers]
 
     def disturb(self, way, moments):
         """Kill, or press Ctrl-C; False where there was nothing to kill any more."""

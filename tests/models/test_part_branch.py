@@ -38,6 +38,6 @@ def test_is_computed_in_float32():
 def test_channels_that_cannot_be_dealt_evenly_are_an_error():
     with pytest.raises(
         UserError,
-        match="model.backbone: its 100 channels cannot be split evenly into the 8 groups",
+        match=r"model\.backbone: its 100 channels cannot be split evenly into the 8 groups",
     ):
         PartBranch(100, 8)

@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-faults fuzz lint format venv clean
+.PHONY: demo test test-faults test-slurm fuzz lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -17,6 +17,14 @@ test: $(VENV)
 test-faults: export PGFL_KILLS ?= 24
 test-faults: $(VENV)
 	$(BIN)/python -m pytest -s tests/workflow/test_faults.py tests/training/test_stage.py -k "kills or disk or damaged or second"
+
+# Debian's Slurm on this host, with two pretended GPUs; needs root, is skipped where it cannot be.
+test-slurm: $(VENV)
+	@tests/workflow/install_slurm.sh $(BIN) envs/requirements-slurm.txt; case $$? in \
+		0) PGFL_TEST_SLURM=1 $(BIN)/python -m pytest -s -o faulthandler_timeout=1800 tests/workflow/test_slurm.py ;; \
+		3) ;; \
+		*) exit 1 ;; \
+	esac
 
 # Damaged and hostile inputs: as many of each kind as EXAMPLES says, others at every run.
 EXAMPLES ?= 2000

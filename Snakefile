@@ -28,6 +28,7 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/pictures.smk"
+include: "workflow/rules/start.smk"
 
 
 rule all:
@@ -44,7 +45,7 @@ say_who_else_is_here()
 
 onstart:
     atexit.unregister(say)
-    stop_if_files_are_missing(workflow.dag.needrun_jobs())
+    at_the_start(workflow.dag)
     stop_if_networks_do_not_fit(workflow.dag.needrun_jobs())
 
 

@@ -144,6 +144,10 @@ class ResourceSettings(Settings):
     """Loader processes of a training job, for each device. Results do not depend on it."""
     devices: int = Field(1, ge=1)
     """GPUs of a training job (without a GPU: processes); they change results by rounding only."""
+    train_memory: int = Field(16000, ge=1)
+    """Memory of a training job in MB; as many jobs run at once as the machine has memory for."""
+    memory: int = Field(6000, ge=1)
+    """Memory of any other job that runs a network, in MB."""
     tensorboard: bool = False
     """Whether training jobs write event files for TensorBoard, to the run's `tensorboard/`."""
 

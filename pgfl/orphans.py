@@ -29,8 +29,17 @@ def end_with_snakemake() -> None:
     signal.signal(signal.SIGTERM, _stop)
     snakemake = os.environ.get(SNAKEMAKE, "")
     if snakemake.isdecimal():
-        parents = (int(snakemake), os.getppid())
-        threading.Thread(target=_watch, args=(parents,), daemon=True).start()
+        end_with(
+            (int(snakemake), os.getppid()),
+            f"stopped, because Snakemake (process {snakemake}) or its shell was killed; the same "
+            "command goes on from here, after `snakemake --unlock` if it asks for that",
+        )
+
+
+def end_with(processes: tuple[int, ...], why: str) -> None:
+    """Stop this process when the first of these is gone, saying why; called by the main thread."""
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_watch, args=(processes, why), daemon=True).start()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -38,15 +47,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _watch(parents: tuple[int, int]) -> None:
-    wait_for_any(parents)
+def _watch(processes: tuple[int, ...], why: str) -> None:
+    wait_for_any(processes)
     try:
-        print(
-            f"error: stopped, because Snakemake (process {parents[0]}) or its shell was killed; "
-            "the same command goes on from here, after `snakemake --unlock` if it asks for that",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"error: {why}", file=sys.stderr, flush=True)
     finally:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
         time.sleep(GRACE)

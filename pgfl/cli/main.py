@@ -6,7 +6,16 @@ import sys
 
 import typer
 
-from pgfl.cli import configuration, data, pose, reporting, retrieval, student, training
+from pgfl.cli import (
+    configuration,
+    data,
+    planning,
+    pose,
+    reporting,
+    retrieval,
+    student,
+    training,
+)
 from pgfl.errors import UserError, fail
 from pgfl.orphans import end_with_snakemake
 
@@ -23,6 +32,7 @@ app.add_typer(pose.app, name="heatmaps")
 app.add_typer(training.app)
 app.add_typer(retrieval.app)
 app.add_typer(reporting.app)
+app.add_typer(planning.app)
 app.add_typer(student.app)
 app.add_typer(configuration.app, name="config")
 

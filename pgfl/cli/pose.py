@@ -7,6 +7,7 @@ import typer
 
 from pgfl.cli.arguments import JsonSettings, Out, json_settings
 from pgfl.errors import UserError
+from pgfl.machine import own_gpus
 
 app = typer.Typer(help="The cache of HRNet heatmaps.", no_args_is_help=True)
 
@@ -35,7 +36,9 @@ def heatmaps_make(
         raise UserError(f"--shard {shard}: must be i/n with 1 <= i <= n, as 2/4")
     torch.set_num_threads(threads)
     parsed = PoseSettings.parse(json_settings(settings), "pose")
-    done = make_heatmaps(manifest, split, weights, out, parsed, state, (int(part), int(parts)))
+    share = (int(part), int(parts))
+    with own_gpus():
+        done = make_heatmaps(manifest, split, weights, out, parsed, state, share)
     print(f"{out}: {done} images computed")
 
 

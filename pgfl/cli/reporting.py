@@ -7,6 +7,7 @@ import typer
 
 from pgfl.cli.arguments import Evaluations, Experiment, Out, json_settings, known
 from pgfl.errors import UserError
+from pgfl.machine import own_gpus
 
 app = typer.Typer()
 
@@ -168,7 +169,8 @@ def speed_table(
 
     torch.set_num_threads(threads)
     parsed = PoseSettings.parse(json_settings(pose), "pose")
-    write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
+    with own_gpus():
+        write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
 
 
 @app.command("response-figure")
@@ -196,7 +198,8 @@ def response_figure(
         raise UserError("--table: needs --heatmaps")
     torch.set_num_threads(threads)
     files = {method: [Path(p) for p in paths] for method, paths in json_settings(students).items()}
-    draw_responses(files, manifest, experiment, out, heatmaps, table)
+    with own_gpus():
+        draw_responses(files, manifest, experiment, out, heatmaps, table)
 
 
 @app.command("diagnose")
@@ -233,7 +236,8 @@ def diagnose(
         }
     except KeyError as error:
         raise UserError(f"--networks: {error} is missing") from None
-    write_diagnosis(trained, manifest, seed, experiment, out)
+    with own_gpus():
+        write_diagnosis(trained, manifest, seed, experiment, out)
 
 
 @app.command("ranked-lists")
@@ -316,16 +320,17 @@ def stress(
         numbers = [float(share) for share in shares.split(",")]
     except ValueError as error:
         raise UserError(f"--shares: not a number ({error})") from None
-    write_stress(
-        _files(students, "--students"),
-        manifest,
-        numbers,
-        experiment,
-        out,
-        metric=parsed.metric,
-        after_norm=parsed.feature == "after_bnneck",
-        batch_size=parsed.batch_size,
-    )
+    with own_gpus():
+        write_stress(
+            _files(students, "--students"),
+            manifest,
+            numbers,
+            experiment,
+            out,
+            metric=parsed.metric,
+            after_norm=parsed.feature == "after_bnneck",
+            batch_size=parsed.batch_size,
+        )
 
 
 def _files(given: str, name: str, some: bool = True) -> dict[str, list[Path]]:

@@ -7,6 +7,7 @@ import typer
 
 from pgfl.cli.arguments import Out, known
 from pgfl.errors import UserError
+from pgfl.machine import own_gpus
 
 app = typer.Typer()
 
@@ -59,22 +60,25 @@ def evaluate(
         "rerank": rerank,
     }
     parsed = EvaluationSettings.parse(options, "evaluation")
-    if use == "global":
-        from pgfl.retrieval.stage import run_evaluation
-
-        report = run_evaluation(model, manifest, out, **parsed.model_dump(), queries=queries)
-    elif branches is None or heatmaps_query is None or heatmaps_gallery is None:
+    if use != "global" and (
+        branches is None or heatmaps_query is None or heatmaps_gallery is None
+    ):
         raise UserError(f"--use {use}: needs --branches, --heatmaps-query and --heatmaps-gallery")
-    else:
-        from pgfl.retrieval.guided import run_guided_evaluation
+    with own_gpus():
+        if use == "global":
+            from pgfl.retrieval.stage import run_evaluation
 
-        report = run_guided_evaluation(
-            model,
-            manifest,
-            out,
-            use=use,
-            branches=branches,
-            heatmaps={"query": heatmaps_query, "gallery": heatmaps_gallery},
-            **parsed.model_dump(),
-        )
+            report = run_evaluation(model, manifest, out, **parsed.model_dump(), queries=queries)
+        else:
+            from pgfl.retrieval.guided import run_guided_evaluation
+
+            report = run_guided_evaluation(
+                model,
+                manifest,
+                out,
+                use=use,
+                branches=branches,
+                heatmaps={"query": heatmaps_query, "gallery": heatmaps_gallery},
+                **parsed.model_dump(),
+            )
     print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pgfl.cli.arguments import JsonSettings, json_settings
+from pgfl.machine import own_gpus
 
 app = typer.Typer()
 
@@ -32,4 +33,5 @@ def train(
 
     recipe = Recipe.parse(json_settings(settings))
     job = Job(out, state, threads, workers, devices, tensorboard)
-    run_training(Inputs(manifest, heatmaps, pretrained), recipe, seed, job)
+    with own_gpus(devices):
+        run_training(Inputs(manifest, heatmaps, pretrained), recipe, seed, job)

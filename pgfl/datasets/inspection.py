@@ -14,6 +14,9 @@ from PIL import Image
 
 from pgfl.progress import progress
 
+THREADS = 4
+"""As many as the workflow counts for a manifest; several of them are made at once."""
+
 
 @dataclass(frozen=True)
 class Inspected:
@@ -36,8 +39,8 @@ def inspect_images(folder: Path, images: Sequence[str]) -> list[Inspected | str]
         For each image what was found, or one line that says what is wrong with it.
     """
     cv2.setNumThreads(1)
-    # Decoding leaves Python's lock, so threads are enough to keep all cores busy.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Decoding leaves Python's lock, so threads are enough to keep cores busy.
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         results = pool.map(lambda name: _inspect(folder, name), images)
         return list(progress(results, "checking images", total=len(images)))
 

@@ -132,9 +132,9 @@ def _draw_image(
     pen.rectangle(outer, fill=colour)
     if dashed:
         # Gaps go across the frame; the image hides what of them lies within.
-        for x in range(outer[0] + DASH, outer[2] - DASH // 2, 2 * DASH):
+        for x in range(outer[0] + DASH, outer[2] - DASH, 2 * DASH):
             pen.rectangle((x, outer[1], x + DASH // 2, outer[3]), fill="white")
-        for y in range(outer[1] + DASH, outer[3] - DASH // 2, 2 * DASH):
+        for y in range(outer[1] + DASH, outer[3] - DASH, 2 * DASH):
             pen.rectangle((outer[0], y, outer[2], y + DASH // 2), fill="white")
     sheet.paste(image, (left, top))
 

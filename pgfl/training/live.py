@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 import time
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 
 from pgfl.errors import UserError
 from pgfl.files import write_json
+from pgfl.machine import VISIBLE
 from pgfl.progress import SECONDS_BETWEEN_LINES
 from pgfl.training.meter import Meter
 
@@ -122,7 +124,10 @@ class Live:
             "images_per_second": round(self._speed(meter, steps)[0], 1),
             "seconds_left": round(self._seconds_left(epoch, meter, steps)),
             "device": self.device,
+            "gpus": os.environ.get(VISIBLE, ""),
+            "host": socket.gethostname(),
             "pid": os.getpid(),
+            "slurm_job": os.environ.get("SLURM_JOB_ID", ""),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(self.status, content)

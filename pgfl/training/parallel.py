@@ -48,7 +48,8 @@ def make_fabric(devices: int, precision: str) -> Fabric:
     else:
         environment, start = LightningEnvironment(), "spawn"
     if devices == 1:
-        return Fabric(accelerator=kind, devices=1, precision=precision)
+        # The environment is named, or in a Slurm job Lightning would look for one by itself.
+        return Fabric(accelerator=kind, devices=1, precision=precision, plugins=environment)
     strategy = Processes(cluster_environment=environment, start_method=start)
     return Fabric(accelerator=kind, devices=devices, strategy=strategy, precision=precision)
 

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric, seed_everything
 
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import pick_device, uses_bf16
+from pgfl.devices import device_name, pick_device, uses_bf16
 from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.locks import locked
@@ -21,6 +21,7 @@ from pgfl.models.pgfl import PGFL
 from pgfl.models.resnet import without_classifier
 from pgfl.models.student_file import save_branches, save_student
 from pgfl.models.timm_backbone import TimmBackbone
+from pgfl.orphans import end_with
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
@@ -122,6 +123,8 @@ def _process(
     fabric: Fabric, images: TrainingImages, inputs: Inputs, recipe: Recipe, seed: int, job: Job
 ) -> None:
     """One process of a run; the one that writes holds the state."""
+    if fabric.world_size > 1:
+        end_with((os.getppid(),), "stopped, because the process that started this one is gone")
     with locked(job.state) if fabric.is_global_zero else nullcontext():
         _train(fabric, images, inputs, recipe, seed, job)
 
@@ -149,7 +152,7 @@ def _train(
         epochs=recipe.training.epochs,
         images=recipe.training.identities * recipe.training.images,
         status=status if fabric.is_global_zero else None,
-        device=_device_name(fabric.device),
+        device=device_name(fabric.device),
         tensorboard=job.out / "tensorboard" if job.tensorboard else None,
     )
     history = fit(model, loader, sampler, recipe, fabric, resume, live)
@@ -164,7 +167,7 @@ def _train(
         {
             **identity,
             "git_commit": git_commit(),
-            "device": _device_name(fabric.device),
+            "device": device_name(fabric.device),
             "threads": job.threads,
             "identities": images.num_identities,
             "images": len(images.images),
@@ -211,7 +214,3 @@ def _write_history(history: History, path: Path) -> None:
 def _precision(recipe: Recipe) -> str:
     bf16 = uses_bf16(pick_device(), recipe.training.precision)
     return "bf16-mixed" if bf16 else "32-true"
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

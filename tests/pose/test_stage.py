@@ -215,12 +215,40 @@ def test_shards_put_together_are_the_whole(person_folder, tmp_path, small_blocks
     assert file_hash(target) == file_hash(tmp_path / "whole.h5")
 
 
-def test_a_damaged_block_is_computed_again(person_folder, tmp_path, small_blocks):
+HOLD = (
+    "import sys; from pathlib import Path; from pgfl.pose.stage import _held\n"
+    "with _held(Path(sys.argv[1]), (1, 2)): print('held', flush=True); sys.stdin.read()"
+)
+
+
+def test_shards_share_the_blocks_and_nobody_computes_the_same_twice(
+    person_folder, tmp_path, small_blocks, monkeypatch
+):
+    monkeypatch.setattr("pgfl.locks.PATIENCE", 0)
+    target = tmp_path / "shared.h5"
+    command = [sys.executable, "-c", HOLD, str(target.with_suffix(".state"))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        for shard in ((1, 2), (1, 1)):
+            with pytest.raises(UserError, match=f"in use by process {holder.pid} on "):
+                make(person_folder, target, shard)
+        assert make(person_folder, target, (2, 2)) == 3
+        holder.stdin.close()
+        holder.wait()
+    assert make(person_folder, target) == 5
+    assert not list(tmp_path.glob("*.lock"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_block_is_computed_again(person_folder, tmp_path, small_blocks, damage):
     make(person_folder, tmp_path / "whole.h5")
     target = tmp_path / "again.h5"
     make(person_folder, target, (1, 2))
     block = sorted(target.with_suffix(".state").rglob("*.npz"))[0]
-    block.write_bytes(block.read_bytes()[:100])
+    content = bytearray(block.read_bytes())
+    content[len(content) // 2] ^= 1
+    block.write_bytes(content[:100] if damage == "cut" else content)
     assert make(person_folder, target) == 6
     assert file_hash(target) == file_hash(tmp_path / "whole.h5")
 

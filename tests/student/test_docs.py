@@ -39,9 +39,13 @@ def run(command, folder):
 def typed(name):
     """The commands of the student in a document, continued lines joined."""
     text = (ROOT / name).read_text().replace("\\\n", " ")
-    return [
-        line.strip() for line in re.findall(r"^    pgfl (?:embed|search|export) .*$", text, re.M)
-    ]
+    return re.findall(r"^    (pgfl (?:embed|search|export) .*)$", text, re.M)
+
+
+def blocks(name):
+    """The Python of a document, that for ONNX Runtime last."""
+    found = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S)
+    return sorted(found, key=lambda block: "onnxruntime" in block)
 
 
 def test_the_commands_of_the_api(place):

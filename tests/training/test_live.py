@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -45,7 +46,9 @@ def test_a_log_gets_a_line_now_and_then(clock, capsys, tmp_path):
     assert line == expected
 
 
-def test_the_status_file_says_how_far_the_run_is(clock, tmp_path):
+def test_the_status_file_says_how_far_the_run_is(clock, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
     path = tmp_path / "state" / "status.json"
     view = Live(epochs=3, images=10, status=path, device="one GPU")
     view.begin()
@@ -62,7 +65,10 @@ def test_the_status_file_says_how_far_the_run_is(clock, tmp_path):
         "images_per_second": 1.0,
         "seconds_left": 60 + 80,  # of this epoch, and of the third
         "device": "one GPU",
+        "gpus": "3",
+        "host": socket.gethostname(),
         "pid": os.getpid(),
+        "slurm_job": "17",
     }
     clock.now += 60
     view.epoch(1, metered(8), {"loss": 3.0}, rate=0.1)

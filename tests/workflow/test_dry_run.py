@@ -1,6 +1,10 @@
 """What Snakemake says before anything runs."""
 
 import os
+import re
+import resource
+import subprocess
+import sys
 
 import pytest
 
@@ -47,6 +51,45 @@ def test_missing_archives_are_one_message_before_anything_starts(project):
     assert "archives/DukeMTMC-reID.zip (md5:2f93496f9b516d1ee5ef51c1d5e7d601)" in message
     assert "archives/Market-1501-v15.09.15.zip (md5:65005ab7d12ec1c44de4eeafe813e68a)" in message
     assert "Job 0" not in output and not (project.root / "data").exists()
+
+
+def test_a_dry_run_says_what_it_trains_on_which_data_and_what_is_missing(project, tiny):
+    (project.root / "archives").mkdir()
+    (project.root / "archives" / "Occluded_REID.zip").touch()
+    project.write_config({"experiment": "paper", "seeds": [0, 1]})
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n"], cwd=project.root, capture_output=True, text=True
+    )
+    said = result.stderr.split("Experiment paper: ")[1].splitlines()
+    assert said[0] == "40 models to train."
+    assert "  on partial_duke: baseline, pgfl_kd (seed 0, 1)" in said
+    files = next(line for line in said if line.startswith("  of "))
+    assert "DukeMTMC-reID.zip (MISSING)" in files
+    assert "Occluded_REID.zip (from archives/Occluded_REID.zip)" in files
+    assert "Partial_iLIDS.zip (to be downloaded)" in files
+    missing = said[said.index("Missing, so that a run would not start:") + 1 :]
+    assert [line.split()[0] for line in missing] == [
+        "DukeMTMC-reID.zip",
+        "Market-1501-v15.09.15.zip",
+    ]
+    assert "Experiment" not in result.stdout
+
+
+def test_nothing_is_said_where_nothing_is_planned(project):
+    # Graphs and lists go through pipes; what stands on stderr then is Snakemake's alone.
+    for arguments in (["--dag", "dot"], ["--list-rules"], ["--summary"]):
+        _, output = project.snakemake(*arguments, "--", "results/table4.csv")
+        assert "Experiment demo" not in output, arguments
+
+
+def test_the_papers_whole_plan_takes_seconds(project):
+    project.write_config({"experiment": "paper", "seeds": [0, 1, 2]})
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _, output = project.snakemake("-n")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert re.search(r"^train +60$", output, re.MULTILINE)
+    # Of processor time, so that other work on the machine does not count.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
 
 
 def test_a_file_that_the_configuration_names_but_is_not_there(project, tiny):

@@ -1,5 +1,6 @@
 """The three ways to the same packages: venv, conda, and what the package itself declares."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -23,8 +24,7 @@ def test_conda_installs_what_the_venv_has():
 
 
 def test_everything_is_pinned_exactly():
-    for name in ("", "-mmpose", "-dev", "-export"):
-        name = f"requirements{name}.txt"
+    for name in (path.name for path in (ROOT / "envs").glob("requirements*.txt")):
         assert all("==" in pin for pin in pins(name)), name
 
 
@@ -40,18 +40,26 @@ def test_the_pins_satisfy_what_the_package_declares():
 
 
 def test_no_package_is_pinned_twice():
-    files = ("requirements.txt", "requirements-mmpose.txt", "requirements-dev.txt")
-    names = [
-        pin.partition("==")[0].lower()
-        for name in (*files, "requirements-export.txt")
-        for pin in pins(name)
-    ]
+    files = [path.name for path in (ROOT / "envs").glob("requirements*.txt")]
+    names = [pin.partition("==")[0].lower() for name in files for pin in pins(name)]
     assert len(names) == len(set(names))
 
 
 def test_make_installs_all_pins():
     text = (ROOT / "Makefile").read_text()
     assert all(f"envs/{path.name}" in text for path in (ROOT / "envs").glob("*.txt"))
+
+
+def test_the_profiles_name_rules_that_there_are():
+    rules = {
+        name
+        for path in (ROOT / "workflow" / "rules").glob("*.smk")
+        for name in re.findall(r"(?m)^rule (\w+):", path.read_text())
+    }
+    profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
+    assert profile["set-resources"].keys() <= rules
+    # The rules say the rest themselves, from the configuration; here it would win over that.
+    assert all(set(given) == {"runtime"} for given in profile["set-resources"].values())
 
 
 def test_every_rule_has_the_environment():

@@ -16,14 +16,13 @@ from pgfl.datasets.taken import stamp_of
 from pgfl.errors import or_exit
 from pgfl.failures import explain
 from pgfl.locks import join
-from pgfl.obtain import can_be_had, explain_missing
+from pgfl.machine import memory_mb, visible_gpus
 from pgfl.orphans import SNAKEMAKE
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
 from pgfl.recipe import BRANCH_CODE, TIMM
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
-from pgfl.sources import WEIGHTS
 from pgfl.targets import check_targets
 
 settings = or_exit(load_config, config)
@@ -58,6 +57,29 @@ wildcard_constraints:
     number=r"\d+",
 
 
+# What this machine has is a limit only where jobs run on this machine; on a cluster, its scheduler
+# knows. Values of `--resources` win.
+resource_scopes:
+    gpu="local",
+
+
+LIGHT_MB = 1000  # of memory, for a job without a network
+RUNS_HERE = workflow.is_main_process and workflow.resource_settings.nodes is None
+CORES = workflow.resource_settings.cores  # None where a cluster runs the jobs
+GPUS = len(visible_gpus()) if RUNS_HERE else 0
+if GPUS:
+    workflow.global_resources.setdefault("gpu", GPUS)
+if RUNS_HERE:
+    workflow.global_resources.setdefault("mem_mb", memory_mb())
+
+
+def beside_gpus(threads, gpus=1):
+    """Threads of a job that uses GPUs: at most its part of the cores, so that no GPU lies idle."""
+    if not GPUS or not CORES:
+        return threads
+    return max(1, min(threads, CORES * gpus // GPUS))
+
+
 def as_json(value):
     """Settings as one canonical string: a rule's parameter and its command's argument."""
     return json.dumps(value, sort_keys=True)
@@ -66,27 +88,6 @@ def as_json(value):
 def section(name):
     """A top-level section of the configuration as JSON."""
     return as_json(getattr(settings, name).model_dump(mode="json"))
-
-
-def stop_if_files_are_missing(jobs):
-    """One message for everything that no job could get, before any job runs."""
-    folder = Path(settings.archives.folder)
-    missing = set()
-    for job in jobs:
-        if job.rule.name == "get_archive":
-            source = SOURCES[DATASET_OF[job.wildcards.archive]]
-            own = settings.archives.files.get(DATASET_OF[job.wildcards.archive])
-        elif job.rule.name == "get_weights":
-            source, own = WEIGHTS[job.wildcards.network], None
-        else:
-            continue
-        file = Path(own) if own else None
-        if file is not None and not file.is_file():
-            missing.add(f"{file} is missing, but archives.files names it for {source.name}.")
-        elif not can_be_had(source, folder, file, settings.archives.urls.get(source.name, "")):
-            missing.add(explain_missing(source, folder))
-    if missing:
-        raise WorkflowError("\n".join(["Nothing was started.", *sorted(missing)]))
 
 
 def stop_if_networks_do_not_fit(jobs):

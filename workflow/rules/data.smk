@@ -16,6 +16,8 @@ rule draw_archive:
         f"logs/{ARCHIVES}/{{archive}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing {wildcards.archive} ({EXPERIMENT})"
     shell:
@@ -49,6 +51,9 @@ rule get_archive:
     conda:
         ENVIRONMENT
     priority: 100
+    localrule: True  # a node of a cluster may have no network
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Getting {wildcards.archive}"
     shell:
@@ -69,6 +74,8 @@ rule extract:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Unpacking {input}"
     shell:
@@ -88,6 +95,8 @@ rule extract_lists:
         f"logs/data/{EXPERIMENT}/occluded_duke/lists.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Unpacking {input}"
     shell:
@@ -107,6 +116,8 @@ rule lay_out_occluded_duke:
         f"logs/data/{EXPERIMENT}/occluded_duke/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
     shell:
@@ -127,6 +138,8 @@ rule crop_partial_duke:
         f"logs/data/{EXPERIMENT}/partial_duke/images.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Making Partial-Duke from DukeMTMC-reID"
     shell:
@@ -150,6 +163,9 @@ rule manifest:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     conda:
         ENVIRONMENT
+    threads: 4  # to decode every image
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Listing and checking {wildcards.dataset}"
     shell:
@@ -191,6 +207,9 @@ rule take_own_dataset:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     conda:
         ENVIRONMENT
+    threads: 4  # to decode every image
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Taking your data set {wildcards.dataset}"
     shell:
@@ -216,6 +235,8 @@ rule contact_sheet:
         f"logs/{RESULTS}/partial_duke.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing examples of Partial-Duke"
     shell:

@@ -21,7 +21,10 @@ rule evaluate:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Evaluating {wildcards.variant} of {wildcards.train}, seed {wildcards.seed},"
         " on {wildcards.dataset}"
@@ -56,7 +59,10 @@ rule evaluate_with_pose:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.{{feature}}.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Evaluating the {wildcards.feature} feature of {wildcards.variant} of {wildcards.train},"
         " seed {wildcards.seed}, on {wildcards.dataset}"

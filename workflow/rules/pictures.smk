@@ -22,6 +22,7 @@ rule ranked_lists:
     input:
         queries=lambda w: all_paths(queries_of(w.dataset)),
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
         figure=report(
             f"{RESULTS}/ranked_lists/{{dataset}}.png",
@@ -38,6 +39,8 @@ rule ranked_lists:
         f"logs/{RESULTS}/ranked_lists/{{dataset}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing ranked lists of {wildcards.dataset}"
     shell:
@@ -49,6 +52,7 @@ rule failures:
     input:
         queries=all_paths(queries_of(FEATURE_TEST_SET)),
         manifest=FEATURE_MANIFEST,
+        images=FEATURE_IMAGES,
         heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
     output:
         page=report(
@@ -66,6 +70,8 @@ rule failures:
         f"logs/{RESULTS}/failures.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing the page of the worst queries"
     shell:
@@ -96,6 +102,8 @@ rule visibility:
         f"logs/{RESULTS}/visibility.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing accuracy by visible keypoints"
     shell:
@@ -108,6 +116,7 @@ rule stress_test:
     input:
         models=lambda w: all_paths(models_of(w.dataset, PICTURED, "model.safetensors")),
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
+        images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
         csv=f"{RESULTS}/stress_{{dataset}}.csv",
         figure=report(
@@ -129,7 +138,10 @@ rule stress_test:
         f"logs/{RESULTS}/stress_{{dataset}}.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Covering the queries of {wildcards.dataset} step by step"
     shell:
@@ -174,6 +186,8 @@ rule training_curves:
         f"logs/{RESULTS}/training_curves.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing training curves"
     shell:

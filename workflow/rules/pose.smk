@@ -1,4 +1,5 @@
 # HRNet runs here, once for each image, and nowhere else.
+from pgfl.sources import WEIGHTS
 
 WEIGHTS_FOLDER = "cache/weights"
 # The small HRNet's architecture is a file that MMPose reads, so no import leads to it.
@@ -39,6 +40,9 @@ rule get_weights:
     conda:
         ENVIRONMENT
     priority: 100
+    localrule: True  # a node of a cluster may have no network
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Getting the weights of {wildcards.network}"
     shell:
@@ -70,7 +74,10 @@ rule heatmaps:
         f"logs/cache/{EXPERIMENT}/heatmaps/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.pose_threads
+    threads: beside_gpus(settings.resources.pose_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Heatmaps of {wildcards.dataset}, {wildcards.split} ({settings.pose.estimator})"
     shell:
@@ -96,6 +103,8 @@ rule true_heatmaps:
         f"logs/cache/{EXPERIMENT}/true_heatmaps/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Perfect heatmaps of {wildcards.dataset}, {wildcards.split}, from true joints"
     shell:

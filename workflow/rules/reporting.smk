@@ -59,6 +59,8 @@ rule dataset_table:
         f"logs/{RESULTS}/table1.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing table 1"
     shell:
@@ -114,6 +116,8 @@ rule table:
         f"logs/{RESULTS}/table{{number}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing table {wildcards.number}"
     shell:
@@ -157,6 +161,8 @@ rule comparison:
         f"logs/{RESULTS}/compare_{{name}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Comparing variants: {wildcards.name}"
     shell:
@@ -217,7 +223,10 @@ rule diagnosis:
         f"logs/{RESULTS}/diagnosis.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.train_memory,
     message:
         "Looking inside the trained networks"
     shell:
@@ -247,6 +256,8 @@ rule pose_report:
         f"logs/{RESULTS}/heatmaps.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=settings.resources.memory,
     message:
         "Drawing the heatmaps of Occluded-Duke's training images"
     shell:
@@ -286,6 +297,8 @@ rule figure3:
         f"logs/{RESULTS}/figure3.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Drawing figure 3"
     shell:
@@ -350,6 +363,8 @@ rule feature_table:
         f"logs/{RESULTS}/table8.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=settings.resources.memory,
     message:
         "Writing table 8"
     shell:
@@ -384,7 +399,10 @@ rule speed_table:
         f"logs/{RESULTS}/table9.log",
     conda:
         ENVIRONMENT
-    threads: workflow.cores or settings.resources.train_threads
+    threads: CORES or settings.resources.train_threads
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Timing queries for table 9"
     shell:
@@ -414,7 +432,10 @@ rule baseline_responses:
         f"logs/{RESULTS}/figure1.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Drawing figure 1"
     shell:
@@ -446,7 +467,10 @@ rule responses:
         f"logs/{RESULTS}/figure4.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads)
+    resources:
+        gpu=1,
+        mem_mb=settings.resources.memory,
     message:
         "Drawing figure 4"
     shell:
@@ -465,11 +489,20 @@ EVALUATED = {
     *all_paths(SWEEPS),
     *all_paths(feature_evaluations()),
 }
-KEPT = sorted(EVALUATED) + expand(
-    "{run}/{file}",
-    run=sorted({path.split("/eval/")[0] for path in EVALUATED}),
-    file=["model.safetensors", "branches.safetensors", "history.csv", "provenance.json"],
-)
+KEPT = [
+    *sorted(EVALUATED),
+    # Evaluations with the pose (Table 8) have a second dot in their names, and no such file.
+    *(
+        path.replace(".json", ".queries.csv")
+        for path in sorted(EVALUATED)
+        if os.path.basename(path).count(".") == 1
+    ),
+    *expand(
+        "{run}/{file}",
+        run=sorted({path.split("/eval/")[0] for path in EVALUATED}),
+        file=["model.safetensors", "branches.safetensors", "history.csv", "provenance.json"],
+    ),
+]
 
 
 rule html_report:
@@ -490,6 +523,8 @@ rule html_report:
     conda:
         ENVIRONMENT
     localrule: True
+    resources:
+        mem_mb=LIGHT_MB,
     message:
         "Writing {output}"
     shell:

@@ -53,10 +53,12 @@ rule train:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/train.log",
     conda:
         ENVIRONMENT
-    threads: settings.resources.train_threads
+    threads: beside_gpus(settings.resources.train_threads, settings.resources.devices)
     resources:
-        # Resources, not parameters: neither retrains anything.
-        workers=settings.resources.workers,
+        # Resources, not parameters: none of them retrains anything.
+        gpu=settings.resources.devices,
+        mem_mb=settings.resources.train_memory,
+        workers=lambda w, threads: min(settings.resources.workers, threads),
         devices=settings.resources.devices,
         tensorboard="--tensorboard" if settings.resources.tensorboard else "--no-tensorboard",
     message:

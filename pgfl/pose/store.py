@@ -31,6 +31,7 @@ from pgfl.errors import UserError
 from pgfl.pose.blocks import Block
 from pgfl.pose.keypoints import GROUPS
 from pgfl.pose.layout import FORMAT_VERSION, layout_problems
+from pgfl.pose.probe import probe
 
 MEBI = 2**20
 USER_BLOCK = 512
@@ -150,7 +151,7 @@ class HeatmapWriter:
 
 
 def check_seal(path: Path) -> None:
-    """Compare a file with the checksum in its user block; a file without one is taken as it is.
+    """Compare a file with the checksum in its user block; one without is read by way of trial.
 
     Raises:
         UserError: it is damaged.
@@ -160,6 +161,7 @@ def check_seal(path: Path) -> None:
     with path.open("rb") as file:
         block = file.read(USER_BLOCK)
         if not block.startswith(SEAL):
+            probe(path)
             return
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if block != (SEAL + found.encode()).ljust(USER_BLOCK, b"\0"):
@@ -171,6 +173,7 @@ class HeatmapReader:
 
     def __init__(self, path: Path):
         self.path = path
+        self._checked = False
         self._file: h5py.File | None = None
         # Looked up once: that takes longer than reading an image's maps.
         self._heatmaps: h5py.Dataset | None = None
@@ -178,6 +181,9 @@ class HeatmapReader:
 
     def _open(self) -> h5py.File:
         if self._file is None:
+            if not self._checked:
+                check_seal(self.path)
+                self._checked = True
             with damage_said(self.path):
                 file = h5py.File(self.path, "r")
                 if problems := layout_problems(file):
@@ -188,7 +194,8 @@ class HeatmapReader:
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None, "_heatmaps": None, "_affine": None}
+        closed = {"_file": None, "_heatmaps": None, "_affine": None}
+        return {"path": self.path, "_checked": self._checked, **closed}
 
     def images(self) -> list[str]:
         """The image names, in the order of the rows."""
@@ -238,7 +245,6 @@ class HeatmapReader:
 
         Closes the file again: worker processes forked later must not share its handle.
         """
-        check_seal(self.path)
         own = self.images()
         self.close()
         if own == list(images):

@@ -9,7 +9,7 @@ import signal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgfl.errors import UserError
@@ -95,11 +95,16 @@ def test_a_damaged_file_is_read_as_it_was_or_refused(store, damaged, tmp_path, d
     check_copies(store, tmp_path, copies)
 
 
+# Each of these files is first read by a process of its own, which takes its time.
+@settings(max_examples=max(2, settings().max_examples // 20))
 @given(st.data())
-def test_without_a_checksum_nothing_crashes_either(store, damaged, tmp_path, data):
+def test_without_a_checksum_nothing_crashes_or_hangs_either(
+    store, damaged, tmp_path, monkeypatch, data
+):
     """What another program wrote, or where the checksum itself is gone."""
+    monkeypatch.setattr("pgfl.pose.probe.SECONDS", 10)
     content = store[0][USER_BLOCK:]
-    copies = [bytes(USER_BLOCK) + data.draw(damaged(content)) for _ in range(AT_ONCE)]
+    copies = [bytes(USER_BLOCK) + data.draw(damaged(content)) for _ in range(AT_ONCE // 2)]
     check_copies(store, tmp_path, copies, sealed=False)
 
 

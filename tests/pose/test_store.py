@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torch.utils.data import DataLoader
 
 from pgfl.errors import UserError
-from pgfl.pose.store import HeatmapReader, HeatmapWriter, decode, encode
+from pgfl.pose.store import USER_BLOCK, HeatmapReader, HeatmapWriter, decode, encode
 
 NAMES = [f"train/{i:02}.jpg" for i in range(12)]
 
@@ -147,7 +147,7 @@ def test_a_missing_or_damaged_store_is_an_error(store, tmp_path):
     damaged = tmp_path / "half.h5"
     content = store[0].read_bytes()
     damaged.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"half.h5: not a heatmap file"):
+    with pytest.raises(UserError, match=r"half.h5: damaged: its checksum is wrong"):
         len(HeatmapReader(damaged))
 
 
@@ -159,6 +159,13 @@ def test_a_file_of_another_kind_is_an_error(tmp_path):
         HeatmapReader(path).require(NAMES)
 
 
+def without_checksum(path):
+    """The file as another program might have written it."""
+    with path.open("r+b") as file:
+        file.write(bytes(USER_BLOCK))
+    return path
+
+
 def test_data_in_another_file_is_refused(store, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["heatmaps"] = np.ones((12, 8, 6, 4), np.uint8)
@@ -166,14 +173,14 @@ def test_data_in_another_file_is_refused(store, tmp_path):
         del file["heatmaps"]
         file["heatmaps"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/heatmaps")
     with pytest.raises(UserError, match="/heatmaps lies in another file"):
-        HeatmapReader(store[0]).images()
+        HeatmapReader(without_checksum(store[0])).images()
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(12 * 17 * 4))
     with h5py.File(store[0], "r+") as file:
         del file["heatmaps"], file["confidence"]
         file.create_dataset("confidence", (12, 17), "f4", external=[(str(secret), 0, 816)])
     with pytest.raises(UserError, match="/confidence lies in another file"):
-        HeatmapReader(store[0]).images()
+        HeatmapReader(without_checksum(store[0])).images()
 
 
 def test_sizes_that_the_file_cannot_hold_are_refused_unread(store):
@@ -184,7 +191,31 @@ def test_sizes_that_the_file_cannot_hold_are_refused_unread(store):
         file.create_dataset("confidence", (count, 17), "f4", chunks=(1, 17))
         file.create_dataset("heatmaps", (count, 8, 2, 2), "f4", chunks=(1, 8, 2, 2))
     with pytest.raises(UserError, match=r"/confidence has shape .* more than the file can hold"):
-        HeatmapReader(store[0]).images()
+        HeatmapReader(without_checksum(store[0])).images()
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import time; time.sleep(60)", "damaged: HDF5 cannot read it in"),
+        ("import os; os.kill(os.getpid(), 11)", "damaged: HDF5 crashes at it .signal 11"),
+    ],
+)
+def test_a_file_that_hdf5_does_not_survive_is_named(
+    store, tmp_path, monkeypatch, program, message
+):
+    fake = tmp_path / "pgfl" / "pose"
+    fake.mkdir(parents=True)
+    (fake / "probe.py").write_text(program)
+    for folder in (fake, fake.parent):
+        (folder / "__init__.py").touch()
+    monkeypatch.setattr("pgfl.pose.probe.ROOT", tmp_path)
+    monkeypatch.setattr("pgfl.pose.probe.SECONDS", 5)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        HeatmapReader(without_checksum(store[0])).images()
+    monkeypatch.undo()
+    assert HeatmapReader(store[0]).images() == NAMES
 
 
 def test_no_flipped_bit_goes_unnoticed(store):

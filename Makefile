@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-faults test-slurm lint format venv clean
+.PHONY: demo test test-faults test-slurm fuzz lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -21,10 +21,15 @@ test-faults: $(VENV)
 # Debian's Slurm on this host, with two pretended GPUs; needs root, is skipped where it cannot be.
 test-slurm: $(VENV)
 	@tests/workflow/install_slurm.sh $(BIN) envs/requirements-slurm.txt; case $$? in \
-		0) PGFL_TEST_SLURM=1 $(BIN)/python -m pytest tests/workflow/test_slurm.py ;; \
+		0) PGFL_TEST_SLURM=1 $(BIN)/python -m pytest -s -o faulthandler_timeout=1800 tests/workflow/test_slurm.py ;; \
 		3) ;; \
 		*) exit 1 ;; \
 	esac
+
+# Damaged and hostile inputs: as many of each kind as EXAMPLES says, others at every run.
+EXAMPLES ?= 2000
+fuzz: $(VENV)
+	PGFL_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz
 
 lint: $(VENV)
 	$(BIN)/ruff check .

@@ -9,6 +9,12 @@ min_version("9.20")
 
 sys.path.insert(0, workflow.basedir)
 
+from pgfl.config import check_files
+from pgfl.errors import or_exit
+
+or_exit(check_files, filter(Path.exists, [Path("config.yaml"), *workflow.overwrite_configfiles]))
+
+
 configfile: "config.yaml"
 
 
@@ -33,12 +39,14 @@ rule all:
         KEPT,
 
 
+or_exit(check_targets, unknown_targets(), settings, [*DELIVERABLES, "all"])
 say_who_else_is_here()
 
 
 onstart:
     atexit.unregister(say)
     at_the_start(workflow.dag)
+    stop_if_networks_do_not_fit(workflow.dag.needrun_jobs())
 
 
 onerror:

@@ -4,17 +4,22 @@ The Snakefile loads it once. Rules get only the part that they read, as plain va
 changing a setting reruns the stages that use it and no others.
 """
 
+import csv
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationError
 
+from pgfl.combinations import impossible
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
+from pgfl.explain import LOWER_NAME, NAME, did_you_mean, explain, shown, shown_key
 from pgfl.pose.settings import PoseSettings
 from pgfl.recipe import Recipe
-from pgfl.settings import Settings, merged
+from pgfl.settings import FilePath, Settings, merged
 
 Archived = Literal[
     "market1501",
@@ -42,10 +47,16 @@ TRAIN_SET: dict[Dataset, Dataset] = {
 MADE_FROM: dict[Dataset, Dataset] = {"partial_duke": "dukemtmc_reid"}
 """For each data set without an archive, the one whose images it is made from."""
 
+TRAIN_IDENTITIES: dict[Dataset, int] = {
+    "market1501": 751,
+    "dukemtmc_reid": 702,
+    "occluded_duke": 702,
+    "partial_duke": 702,
+}
+"""Identities to train on, as published."""
+
 SWEPT = "pgfl_kd"
 """The variant whose weights Figure 3 sweeps."""
-
-VARIANT_NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 
@@ -55,9 +66,9 @@ class ArchiveSettings(Settings):
 
     source: Literal["synthetic", "real"] = "real"
     """`synthetic` draws small stand-ins with the real names and layouts; `real` needs yours."""
-    folder: str = "archives"
+    folder: FilePath = "archives"
     """The folder in which your copies of archives and weights are looked for."""
-    files: dict[Archived, str] = {}
+    files: dict[Archived, FilePath] = {}
     """A file of your own for one data set; wins over `folder` and over `source: synthetic`."""
     urls: dict[str, str] = {}
     """An https address for a file name; what it delivers must have the known checksum."""
@@ -66,9 +77,9 @@ class ArchiveSettings(Settings):
 class OwnDataset(Settings):
     """A data set of the user's own."""
 
-    table: str
+    table: FilePath
     """A CSV with the columns image, split, pid and, if known, camid."""
-    images: str = ""
+    images: FilePath = ""
     """The folder that the image names start from; empty: the table's own folder."""
     models_of: str = ""
     """The training set whose models are tested on it; empty: its own."""
@@ -93,14 +104,14 @@ class EvaluationSettings(Settings):
     """Whether distances are re-ranked by k-reciprocal neighbours (k1=20, k2=6, lambda=0.3)."""
 
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class SweepSettings(Settings):
     """The values of Figure 3; each is one more variant, `pgfl_kd` with that weight."""
 
-    lambda_mcl: tuple[Weight, ...] = (0, 0.1, 0.25, 0.5, 1)
-    lambda_cl: tuple[Weight, ...] = (0, 0.1, 0.25, 0.5, 1)
+    lambda_mcl: Annotated[tuple[Weight, ...], Field(min_length=1)] = (0, 0.1, 0.25, 0.5, 1)
+    lambda_cl: Annotated[tuple[Weight, ...], Field(min_length=1)] = (0, 0.1, 0.25, 0.5, 1)
 
 
 class ComparisonSettings(Settings):
@@ -141,77 +152,93 @@ class ResourceSettings(Settings):
     """Whether training jobs write event files for TensorBoard, to the run's `tensorboard/`."""
 
 
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
 class Config(Recipe):
     """Everything that `config.yaml` and the presets may hold."""
 
     experiment: Literal["demo", "study", "paper"] = "demo"
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     archives: ArchiveSettings = ArchiveSettings()
     synthetic: SyntheticSettings = SyntheticSettings()
-    datasets: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], OwnDataset] = {}
+    datasets: dict[Annotated[str, Field(pattern=LOWER_NAME)], OwnDataset] = {}
     """Data sets of the user's own, by name."""
     partial_duke: PartialDukeSettings = PartialDukeSettings()
     pose: PoseSettings = PoseSettings()
-    variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], dict[str, Any]] = {}
+    variants: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
     """Named overlays over `model`, `loss` and `training`; a name is a folder's name, too."""
     sweeps: SweepSettings = SweepSettings()
-    comparisons: dict[Annotated[str, Field(pattern=VARIANT_NAME)], ComparisonSettings] = {}
+    comparisons: dict[Annotated[str, Field(pattern=NAME)], ComparisonSettings] = {}
     """Tables of the user's own, by name: `results/compare_{name}.csv`."""
     evaluation: EvaluationSettings = EvaluationSettings()
     stress: StressSettings = StressSettings()
     resources: ResourceSettings = ResourceSettings()
     _recipes: dict[str, Recipe] = PrivateAttr(default_factory=dict)
+    _wrong_variants: list[str] = PrivateAttr(default_factory=list)
+    _clashes: list[tuple[str, str]] = PrivateAttr(default_factory=list)
 
     def model_post_init(self, context: Any) -> None:
-        """Resolve every variant now, so that a wrong one is found before anything runs."""
-        if taken := sorted(self.datasets.keys() & TRAIN_SET.keys()):
-            raise UserError(f"setting datasets.{taken[0]}: the name is taken; choose another")
-        for name, own in self.datasets.items():
-            if own.models_of and own.models_of not in self.train_sets:
-                known = ", ".join(sorted(self.train_sets))
-                raise UserError(
-                    f"setting datasets.{name}.models_of: nothing is trained on "
-                    f"{own.models_of!r}; known: {known}"
-                )
+        """Resolve every variant now; what is wrong with one is kept for `parse` to raise."""
         base = self.model_dump(include=set(Recipe.model_fields))
         for name, overlay in self.variants.items():
-            recipe = Recipe.parse(merged(base, overlay), f"variants.{name}")
-            self._recipes[name] = recipe
+            try:
+                self._recipes[name] = Recipe.model_validate(merged(base, overlay))
+            except ValidationError as error:
+                self._wrong_variants.extend(explain(Recipe, error, f"variants.{name}"))
         if SWEPT in self._recipes:
             self._add_sweeps()
-        if unknown := [name for name in self.stress.test_sets if name not in self.test_sets]:
-            known = ", ".join(sorted(self.test_sets))
-            raise UserError(f"setting stress.test_sets: no {unknown[0]!r}; known: {known}")
-        for name, comparison in self.comparisons.items():
-            self._check_comparison(f"comparisons.{name}", comparison)
 
-    def _check_comparison(self, where: str, comparison: ComparisonSettings) -> None:
-        allowed = {
-            "variants": (comparison.variants, self._recipes),
-            "test_sets": (comparison.test_sets, self.test_sets),
-            "against": ((comparison.against or comparison.variants[0],), comparison.variants),
-        }
-        for setting, (given, known) in allowed.items():
-            if unknown := [name for name in given if name not in known]:
-                raise UserError(
-                    f"setting {where}.{setting}: no {unknown[0]!r}; known: "
-                    f"{', '.join(sorted(known))}"
-                )
-            if len(set(given)) < len(given):
-                raise UserError(f"setting {where}.{setting}: holds a name twice")
+    @classmethod
+    def parse(cls, values: Any, where: str = "") -> Self:
+        """Validate plain values, each by itself and all together.
+
+        Raises:
+            UserError: one line for each finding, with the key's path and what is allowed.
+        """
+        lines: list[str] = []
+        failed: set[Any] = set()
+        try:
+            config = cls.model_validate(values)
+        except ValidationError as error:
+            lines = explain(cls, error, where)
+            failed = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+            # What else is wrong is said at once, as far as it does not hang on this.
+            given = values if isinstance(values, dict) else {}
+            rest = {k: v for k, v in given.items() if isinstance(k, str) and k not in failed}
+            config = cls.model_validate(rest)
+        lines += impossible(config, failed)
+        if lines:
+            raise UserError("\n".join(lines))
+        return config
+
+    @property
+    def shipped(self) -> set[str]:
+        """Names of the data sets that are not the user's own."""
+        return set(TRAIN_SET)
+
+    @property
+    def wrong_variants(self) -> list[str]:
+        """What is wrong with variants: one line a finding."""
+        return self._wrong_variants
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipe of every variant that is in order."""
+        return self._recipes
+
+    @property
+    def clashes(self) -> list[tuple[str, str]]:
+        """Sweeps that would give a name to another variant than the one that has it."""
+        return self._clashes
 
     def _add_sweeps(self) -> None:
         """Every value of a sweep is a variant like any other."""
         for parameter in SweepSettings.model_fields:
-            if not getattr(self.sweeps, parameter):
-                raise UserError(f"setting sweeps.{parameter}: must hold at least one value")
             for value, name in self.sweep(parameter).items():
                 recipe = self._swept(parameter, value)
                 if self._recipes.setdefault(name, recipe) != recipe:
-                    raise UserError(
-                        f"setting variants.{name}: sweeps.{parameter} makes a variant of that "
-                        "name; choose another"
-                    )
+                    self._clashes.append((parameter, name))
 
     def _swept(self, parameter: str, value: float) -> Recipe:
         swept = self.recipe(SWEPT)
@@ -230,7 +257,7 @@ class Config(Recipe):
         found = {}
         for value in sorted(set(getattr(self.sweeps, parameter))):
             recipe = self._swept(parameter, value)
-            same = (name for name in (SWEPT, *self.variants) if self._recipes[name] == recipe)
+            same = (n for n in (SWEPT, *self.variants) if self._recipes.get(n) == recipe)
             found[value] = next(same, f"{SWEPT}-{parameter}-{_short(value)}")
         return found
 
@@ -246,8 +273,8 @@ class Config(Recipe):
             UserError: there is no such variant.
         """
         if variant not in self._recipes:
-            known = ", ".join(sorted(self._recipes))
-            raise UserError(f"variant {variant!r} is not in the configuration; known: {known}")
+            hint = did_you_mean(variant, self._recipes)
+            raise UserError(f"variant {variant!r} is not in the configuration; {hint}")
         return self._recipes[variant]
 
     def trained_on(self, test_set: str) -> str:
@@ -265,6 +292,37 @@ class Config(Recipe):
     def test_sets(self) -> set[str]:
         """Names of the data sets that models can be tested on."""
         return set(self.datasets) | set(TRAIN_SET)
+
+    def train_identities(self, train_set: str) -> int | None:
+        """Identities to train on; None where only the archive or table itself can tell."""
+        if train_set in self.datasets:
+            return None
+        if self.is_synthetic(train_set):
+            return self.synthetic.train_identities
+        brought = MADE_FROM.get(train_set, train_set) in self.archives.files
+        return None if brought else TRAIN_IDENTITIES[train_set]
+
+    def check_batches(self, variant: str, train_set: str) -> None:
+        """Prove that a training set can fill a variant's batches, as far as it can be known yet.
+
+        Raises:
+            UserError: it has too few identities, or none to train on.
+        """
+        needed = self.recipe(variant).training.identities
+        found = self.train_identities(train_set)
+        if train_set in self.datasets:
+            found = identities_in(Path(self.datasets[train_set].table))
+        if found == 0:
+            known = ", ".join(sorted(self.train_sets - {train_set}))
+            raise UserError(
+                f"setting datasets.{train_set}.models_of: {self.datasets[train_set].table} has no "
+                f"rows of split train; name the set whose models are tested on it: {known}"
+            )
+        if found is not None and needed > found:
+            raise UserError(
+                f"setting training.identities: must be at most {found}, the identities that "
+                f"{train_set} has to train on (got {needed} for {variant})"
+            )
 
     @property
     def results(self) -> str:
@@ -296,8 +354,8 @@ def load_config(user: dict[str, Any], workflow: Path = WORKFLOW) -> Config:
     presets = workflow / "experiments"
     preset = presets / f"{experiment}.yaml"
     if not isinstance(experiment, str) or not preset.is_file():
-        known = ", ".join(sorted(path.stem for path in presets.glob("*.yaml")))
-        raise UserError(f"setting experiment: no experiment {experiment!r}; known: {known}")
+        hint = did_you_mean(experiment, (path.stem for path in presets.glob("*.yaml")))
+        raise UserError(f"setting experiment: no experiment {shown(experiment)}; {hint}")
     base = merged(read_yaml(workflow / "variants.yaml"), read_yaml(preset))
     return Config.parse(merged(base, user))
 
@@ -306,16 +364,114 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
 
     Raises:
-        UserError: no such file, not YAML, or not a mapping.
+        UserError: no such file, not YAML, a key twice, or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), OnceLoader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8 ({error})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {_reason(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold settings as 'key: value'")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """What a parser says, on one line."""
+    words = " ".join(str(error).split())
+    return words if words.isprintable() else ascii(words)
+
+
+class OnceLoader(yaml.SafeLoader):
+    """Plain values only; a key that stands twice is an error, not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, each of whose keys stands there once."""
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                words = (
+                    f"the key {key.value!r} stands twice, in lines {seen[key.value]} and {line}"
+                )
+                raise yaml.MarkedYAMLError(problem=words)
+            seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def overridden(settings: dict[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """Settings with `KEY=VALUE` laid over them, as Snakemake's `--config` does it.
+
+    Raises:
+        UserError: not of that form, or the value is not YAML.
+    """
+    for one in given:
+        key, is_pair, text = one.partition("=")
+        if not (key and is_pair):
+            raise UserError(
+                f"--config {shown_key(one)}: must be KEY=VALUE; a file goes to --configfile"
+            )
+        try:
+            # All of it as text, which the models then read: so does Snakemake.
+            value = yaml.load(text, yaml.BaseLoader) if text else None
+        except yaml.YAMLError as error:
+            raise UserError(f"--config {shown_key(one)}: not YAML: {_reason(error)}") from None
+        settings = merged(settings, {key: value})
+    return settings
+
+
+TEMPLATED = "__use_yte__"
+"""With this key, Snakemake runs expressions of Python that a configuration file holds."""
+
+
+def check_files(paths: Iterable[Path]) -> None:
+    """Say what Snakemake would say in vague words, or not at all, of configuration files.
+
+    Raises:
+        UserError: a line for each file that is not YAML, holds nothing, a key twice, or
+            would run code.
+    """
+    problems = []
+    for path in paths:
+        try:
+            content = read_yaml(path)
+            if not content:
+                problems.append(f"{path}: holds no settings; write at least 'experiment: demo'")
+            if TEMPLATED in content:
+                problems.append(f"{path}: {TEMPLATED}: settings are plain values, never programs")
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+@functools.cache
+def identities_in(table: Path) -> int | None:
+    """Distinct pids of split train in a CSV; None where it cannot be read, as its stage will say.
+
+    Read without pandas, since Snakemake asks before it plans.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            return len({row["pid"] for row in rows if row["split"] == "train"})
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
+        return None
+
+
+def check_tables(config: Config) -> None:
+    """Raise UserError with a line for each table of the user's own that is not there."""
+    missing = [
+        f"setting datasets.{name}.table: no such file (got {own.table!r})"
+        for name, own in config.datasets.items()
+        if not Path(own.table).is_file()
+    ]
+    if missing:
+        raise UserError("\n".join(missing))

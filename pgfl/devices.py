@@ -1,11 +1,26 @@
 """Choosing a device and a precision."""
 
+import platform
+from pathlib import Path
+
 import torch
 
 
 def pick_device() -> torch.device:
     """The current CUDA device where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """What computes: the GPU's name, or the processor's where the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def native_bf16(device: torch.device) -> bool:

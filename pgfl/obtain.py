@@ -4,17 +4,44 @@ import http.client
 import shutil
 import urllib.error
 import urllib.request
-import zipfile
 from dataclasses import dataclass, field
+from http.client import HTTPMessage
 from pathlib import Path
+from typing import IO
 
 from pgfl.errors import UserError
 from pgfl.files import file_hash, link_or_copy, whole_file
 from pgfl.locks import locked
+from pgfl.zips import check_members, opened
 
 TIMEOUT_SECONDS = 60
 BLOCK = 1 << 20
 ALLOWED = ("https://", "file://")
+
+
+class SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection only to where a download may begin, too: never from https to http."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """The request that follows.
+
+        Raises:
+            UserError: it would leave https.
+        """
+        if not newurl.startswith(ALLOWED[:1]):
+            raise UserError(f"{req.full_url}: refused, it redirects to {newurl}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+OPENER = urllib.request.build_opener(SafeRedirects)
 
 
 @dataclass(frozen=True)
@@ -112,12 +139,13 @@ def _from_container(source: Source, target: Path, folder: Path) -> None:
     outer = target.with_name(f"{target.name}.{source.container.name}")
     obtain(source.container, outer, folder=folder, file=None, url="")
     try:
-        with zipfile.ZipFile(outer) as archive, whole_file(target) as temporary:
+        with opened(outer) as archive, whole_file(target) as temporary:
+            if source.name not in archive.namelist():
+                raise UserError(f"{outer}: does not hold {source.name}")
+            check_members(outer, [archive.getinfo(source.name)], target.parent)
             with archive.open(source.name) as packed, temporary.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked, BLOCK)
             check(temporary, source.checksum)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{outer}: does not hold {source.name} ({error})") from None
     finally:
         outer.unlink(missing_ok=True)
 
@@ -130,9 +158,10 @@ def _download(url: str, target: Path, checksum: str) -> None:
     # Not a declared output, so it outlives a failed job and the next try goes on from it.
     part = _part(target)
     start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    headers = {"Range": f"bytes={start}-"} if start else {}
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
+        request = urllib.request.Request(url, headers=headers)
+        with OPENER.open(request, timeout=TIMEOUT_SECONDS) as reply:
             goes_on = start > 0 and reply.status == 206
             with part.open("ab" if goes_on else "wb") as file:
                 begin = file.tell()
@@ -145,7 +174,8 @@ def _download(url: str, target: Path, checksum: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: the whole file is here already
             raise UserError(f"{url}: download failed ({error}); run again to go on") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # ValueError: an address or a length that is none
         raise UserError(f"{url}: download failed ({error}); run again to go on") from None
     try:
         check(part, checksum)

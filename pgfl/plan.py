@@ -46,7 +46,9 @@ def make_plan(targets: Sequence[str] = (), config: Sequence[str] = ()) -> Plan:
     Raises:
         UserError: Snakemake cannot be run here, or cannot make a plan; with what it says.
     """
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "progress"]
+    # Without a lock: it changes nothing, and is not to be taken for another run.
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock"]
+    command += ["--quiet", "rules", "progress"]
     command += ["--config", *config] if config else []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "plan.json"

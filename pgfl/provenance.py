@@ -16,6 +16,7 @@ WITHOUT_NUMBERS = frozenset(
         "pgfl",
         "pgfl.errors",
         "pgfl.files",
+        "pgfl.locks",
         "pgfl.obtain",
         "pgfl.progress",
         "pgfl.provenance",

@@ -1,9 +1,11 @@
 """The recipe: everything that decides what a training run computes."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pgfl.explain import shown
 from pgfl.settings import Settings
 
 Feature = Literal["global", "part", "fused", "foreground", "enhanced"]
@@ -18,12 +20,13 @@ BRANCH_CODE = frozenset(
 
 RESNETS = ("resnet18", "resnet50")
 TIMM = "timm:"
+BACKBONE = rf"^({'|'.join(RESNETS)}|{TIMM}[A-Za-z0-9_.-]{{1,100}})$"
 
 
 class ModelSettings(Settings):
     """The network."""
 
-    backbone: str = Field("resnet50", pattern=rf"^({'|'.join(RESNETS)}|{TIMM}\S+)$")
+    backbone: str = Field("resnet50", json_schema_extra={"pattern": BACKBONE})
     """`resnet18`, `resnet50`, or `timm:NAME` for a network of the optional package timm."""
     pretrained: bool = True
     """Start from ImageNet weights: torchvision's (a file or download, checked), or timm's own."""
@@ -31,9 +34,9 @@ class ModelSettings(Settings):
     """Stride of the last stage; 1 gives the paper's 24x8 map at 384x128."""
     second_layer4: Literal["shared", "separate"] = "shared"
     """`separate`: the pose branches get a last stage of their own; the student keeps the other."""
-    height: int = Field(384, ge=32, multiple_of=16)
+    height: int = Field(384, ge=32, le=4096, multiple_of=16)
     """Input height in pixels."""
-    width: int = Field(128, ge=16, multiple_of=16)
+    width: int = Field(128, ge=16, le=4096, multiple_of=16)
     """Input width in pixels."""
     part_pooling: Literal["sum", "mean"] = "sum"
     """g() of Eq. 1: `sum` is the heatmap-weighted mean, `mean` divides it by h*w as printed."""
@@ -45,10 +48,21 @@ class ModelSettings(Settings):
     foreground_scale: Literal["as_is", "matched"] = "as_is"
     """`matched`: in f_E = f_F + f_G, f_F is first brought to the length of f_G."""
 
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, name: str) -> str:
+        if not re.fullmatch(BACKBONE, name):
+            allowed = f"one of {', '.join(RESNETS)}, or {TIMM} and a network's name in timm"
+            raise ValueError(f"must be {allowed} (got {shown(name)})")
+        return name
+
     @model_validator(mode="after")
     def _only_a_resnet_has_a_layer4(self) -> "ModelSettings":
         if self.second_layer4 == "separate" and self.backbone not in RESNETS:
-            raise ValueError(f"second_layer4: separate needs a backbone of {', '.join(RESNETS)}")
+            raise ValueError(
+                f"second_layer4: separate needs a backbone of {', '.join(RESNETS)} "
+                f"(got {self.backbone})"
+            )
         return self
 
     @property
@@ -91,9 +105,9 @@ class LossSettings(Settings):
     @model_validator(mode="after")
     def _global_is_trained(self) -> "LossSettings":
         if "global" not in self.reid_on:
-            raise ValueError("reid_on must hold 'global': it is the feature used for matching")
+            raise ValueError("reid_on: must hold 'global', the feature that is matched with")
         if len(set(self.reid_on)) != len(self.reid_on):
-            raise ValueError("reid_on names a feature twice")
+            raise ValueError(f"reid_on: names a feature twice (got {', '.join(self.reid_on)})")
         return self
 
     @property
@@ -151,7 +165,7 @@ class TrainingSettings(Settings):
     """Parts that a batch is computed in, whole identities each, to save memory."""
     learning_rate: float = Field(3.5e-4, gt=0)
     weight_decay: float = Field(5e-4, ge=0)
-    milestones: tuple[int, ...] = (30, 70)
+    milestones: tuple[Annotated[int, Field(ge=0)], ...] = (30, 70)
     """Epochs (counted from 0) at which the learning rate is multiplied by `decay`."""
     decay: float = Field(0.1, gt=0, le=1)
     warmup: int = Field(0, ge=0)
@@ -167,8 +181,8 @@ class TrainingSettings(Settings):
     def _parts_can_be_mined(self) -> "TrainingSettings":
         if self.identities % self.accumulate or self.identities < 2 * self.accumulate:
             raise ValueError(
-                f"accumulate: {self.accumulate} must divide identities: {self.identities} and "
-                "leave at least 2 in each part"
+                f"accumulate: must divide identities: {self.identities} and leave at least 2 in "
+                f"each part (got {self.accumulate})"
             )
         return self
 

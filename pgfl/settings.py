@@ -1,20 +1,39 @@
 """What all settings models share: strict, frozen, and with errors that name the key."""
 
-import difflib
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from pgfl.errors import UserError
+from pgfl.explain import PATH, explain
+
+FilePath = Annotated[str, Field(pattern=PATH)]
+"""A file or folder; spaces, quotes and other letters than English ones are fine."""
 
 
 class Settings(BaseModel):
     """A section of the configuration: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's `yes` is no number, and a choice may come as text or as a truth value."""
+        assert info.field_name is not None
+        annotation = cls.model_fields[info.field_name].annotation
+        if get_origin(annotation) is Literal:
+            return _chosen(value, get_args(annotation))
+        some = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, bool) for one in some) and _is_numeric(annotation):
+            raise PydanticCustomError("not_a_number", "true and false are no numbers")
+        return value
 
     @classmethod
-    def parse(cls, values: dict[str, Any], where: str = "") -> Self:
+    def parse(cls, values: Any, where: str = "") -> Self:
         """Validate plain values.
 
         Args:
@@ -27,35 +46,23 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [_explain(cls, problem, where) for problem in error.errors()]
-            raise UserError("\n".join(lines)) from None
+            raise UserError("\n".join(explain(cls, error, where))) from None
 
 
-def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
-    location = [str(part) for part in problem["loc"]]
-    path = ".".join([*filter(None, [where]), *location])
-    if problem["type"] == "string_pattern_mismatch" and location[-1] == "[key]":
-        path = ".".join([*filter(None, [where]), *location[:-2]])
-        return f"setting {path}: {problem['input']!r} cannot be a name here: {problem['msg']}"
-    if problem["type"] != "extra_forbidden":
-        shown = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-        return f"setting {path}: {problem['msg']}{shown}"
-    known = _keys_beside(model, location)
-    close = difflib.get_close_matches(location[-1], known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-    return f"setting {path}: no such setting; {hint}"
+def _chosen(value: Any, choices: tuple[Any, ...]) -> Any:
+    """The choice that a value stands for: `true` for "true", and "2" for 2; else the value."""
+    if isinstance(value, bool):
+        value = str(value).lower()
+    same = (choice for choice in choices if isinstance(value, str) and str(choice) == value)
+    return next(same, value)
 
 
-def _keys_beside(model: type[BaseModel], location: list[str]) -> list[str]:
-    """The keys that are allowed where the unknown key at `location` stands."""
-    for part in location[:-1]:
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
-            return []
-        if not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return sorted(model.model_fields)
+def _is_numeric(annotation: Any) -> bool:
+    """Whether a field takes numbers, alone or in a list."""
+    if annotation in (int, float):
+        return True
+    inner = get_args(annotation)[:1]
+    return get_origin(annotation) in (tuple, Annotated) and _is_numeric(inner[0])
 
 
 def merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -7,12 +8,16 @@ import yaml
 
 from pgfl.config import (
     MADE_FROM,
+    TRAIN_IDENTITIES,
     TRAIN_SET,
     WORKFLOW,
     Archived,
     Config,
     Dataset,
+    check_files,
+    check_tables,
     load_config,
+    overridden,
     read_yaml,
 )
 from pgfl.datasets.archives import SOURCES
@@ -108,7 +113,11 @@ def test_a_point_of_a_sweep_that_a_variant_is_already_is_that_variant():
 
 
 def test_a_sweep_follows_the_users_own_method():
-    user = {"variants": {"pgfl_kd": {"loss": {"lambda_mcl": 0.5}, "training": {"epochs": 3}}}}
+    user = {
+        "variants": {
+            "pgfl_kd": {"loss": {"lambda_mcl": 0.5}, "training": {"epochs": 3, "milestones": []}}
+        }
+    }
     config = load_config(user | {"sweeps": {"lambda_mcl": [0.25, 0.5]}})
     assert config.sweep("lambda_mcl") == {0.25: "pgfl_kd-lambda_mcl-0.25", 0.5: "pgfl_kd"}
     assert config.recipe("pgfl_kd-lambda_mcl-0.25").training.epochs == 3
@@ -123,11 +132,11 @@ def test_the_baseline_needs_no_pose_and_pgfl_kd_does():
 
 def test_user_settings_win_over_the_preset_and_variants_over_both():
     user = {
-        "training": {"epochs": 7},
+        "training": {"epochs": 8},
         "variants": {"mine": {"loss": {"lambda_cl": 3.0}, "training": {"epochs": 9}}},
     }
     config = load_config(user)
-    assert config.recipe("pgfl_kd").training.epochs == 7
+    assert config.recipe("pgfl_kd").training.epochs == 8
     mine = config.recipe("mine")
     assert (mine.training.epochs, mine.loss.lambda_cl) == (9, 3.0)
     assert mine.training.identities == config.training.identities
@@ -155,35 +164,135 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
     [
         ({"trainin": {}}, "setting trainin: no such setting; did you mean 'training'?"),
         ({"training": {"epoch": 3}}, "setting training.epoch: no such setting; did you mean"),
-        ({"training": {"epochs": 0}}, "setting training.epochs: .*greater than or equal to 1"),
-        ({"training": {"epochs": "ten"}}, "setting training.epochs: .*got 'ten'"),
+        (
+            {"training": {"epochs": 0}},
+            r"setting training.epochs: must be a whole number, at least 1 \(got 0\)$",
+        ),
+        (
+            {"training": {"epochs": "ten"}},
+            r"training.epochs: must be a whole number, at least 1 \(got 'ten'\)",
+        ),
         ({"training": 5}, "setting training: "),
-        ({"experiment": "dmeo"}, "no experiment 'dmeo'; known: demo, paper, study"),
+        (
+            {"experiment": "dmeo"},
+            "no experiment 'dmeo'; did you mean 'demo'\\? known: demo, paper, study",
+        ),
         ({"experiment": ["demo"]}, "setting experiment"),
         ({"model": {"height": 100}}, "setting model.height: .*multiple of 16"),
         (
             {"variants": {"mine": {"loss": {"lamda_cl": 1}}}},
             "setting variants.mine.loss.lamda_cl: no such setting; did you mean 'lambda_cl'",
         ),
-        ({"loss": {"reid_on": ["part"]}}, "must hold 'global'"),
-        ({"loss": {"reid_on": ["global", "global"]}}, "names a feature twice"),
+        ({"loss": {"reid_on": ["part"]}}, "setting loss.reid_on: must hold 'global'"),
+        (
+            {"loss": {"reid_on": ["global", "global"]}},
+            "setting loss.reid_on: names a feature twice",
+        ),
         ({"model": {"attention": "dot"}}, "attention: dot needs part_pooling: mean"),
         ({"model": {"backbone": "vgg"}}, "setting model.backbone: .*resnet50.*got 'vgg'"),
         (
             {"model": {"backbone": "timm:vgg", "second_layer4": "separate"}},
             "second_layer4: separate needs a backbone of resnet18, resnet50",
         ),
-        ({"training": {"accumulate": 3}}, "accumulate: 3 must divide identities: 16"),
+        (
+            {"training": {"accumulate": 3}},
+            r"training.accumulate: must divide identities: 16 .* in each part \(got 3\)",
+        ),
         ({"training": {"accumulate": 16}}, "leave at least 2 in each part"),
-        ({"archives": {"files": {"marke1501": "x"}}}, "archives.files.marke1501"),
+        (
+            {"archives": {"files": {"marke1501": "x"}}},
+            "archives.files.marke1501: no such setting; did you mean 'market1501'",
+        ),
+        ({"datasets": {"mine": {"tabel": "x", "table": "y"}}}, "mine.tabel: .* mean 'table'"),
+        ({"datasets": {"mine": {}}}, "datasets.mine.table: is missing; it must be a path"),
+        ({"datasets": {"archives": {"table": "x"}}}, "datasets.archives: the name is taken by"),
+        ({"datasets": {"market1501": {"table": "x"}}}, "datasets.market1501: the name is taken"),
+        (
+            {"datasets": {"mine": {"table": "x", "models_of": "partial_reid"}}},
+            r"models_of: nothing is trained on 'partial_reid' \(a test-only set\); known: duke",
+        ),
+        ({"training": None}, r"setting training: must be a section: .* \(got nothing\)"),
+        ({"training": {"epochs": True}}, r"epochs: must be a whole number, .* \(got True\)"),
+        ({"training": {"epochs": 2.5}}, r"epochs: must be a whole number, .* \(got 2\.5\)"),
+        (
+            {"training": {"learning_rate": float("nan")}},
+            r"must be a number, more than 0 \(got nan",
+        ),
+        (
+            {"training": {"learning_rate": float("inf")}},
+            r"must be a number, more than 0 \(got inf",
+        ),
+        ({"sweeps": {"lambda_cl": [0.1, True]}}, r"lambda_cl: must be a list .* \(got \[0\.1, T"),
+        ({"model": {"last_stride": 3}}, r"last_stride: must be one of 1, 2 \(got 3\)"),
+        ({"model": {"pretrained": "perhaps"}}, r"must be true or false \(got 'perhaps'\)"),
+        (
+            {"evaluation": {"metric": "euclidian"}},
+            r"must be one of cosine, euclidean \(got 'euclidian'\); did you mean 'euclidean'\?",
+        ),
+        ({"archives": {"folder": 5}}, r"archives.folder: must be a path .* \(got 5\)"),
+        ({"archives": {"folder": "a{b}"}}, "archives.folder: must be a path without braces"),
+        ({"pose": {"checkpoint": "a\nb"}}, r"checkpoint: must be a path .* \(got 'a\\nb'\)"),
+        ({"archives": {"urls": {"x.zip": "https://a/x.zip"}}}, "archives.urls.x.zip: no such"),
+        (
+            {"archives": {"urls": {"DukeMTMC-reID.zip": "http://a/x"}}},
+            r"must start with https:// or file:// \(got 'http://a/x'\)",
+        ),
+        ({"seeds": []}, "setting seeds: must be a list of at least 1, each a whole number"),
+        ({"seeds": 3}, r"setting seeds: must be a list .* \(got 3\)"),
+        ({"seeds": ["x"]}, r"setting seeds.0: must be a whole number, at least 0 .* \(got 'x'\)"),
+        ({"seeds": [-1]}, r"setting seeds.0: must be a whole number, at least 0"),
+        ({"seeds": [2**32]}, r"setting seeds.0: .* and at most 4294967295 \(got 4294967296\)"),
+        ({"seeds": [0, 1, 0]}, r"setting seeds: each seed must stand there once \(got 0 twice\)"),
+        ({"training": {"epochs": 6}}, r"setting training.milestones: 7 is never reached in 6 epo"),
+        (
+            {"variants": {"mine": {"training": {"epochs": 5}}}},
+            "setting variants.mine.training.milestones: 5 is never reached in 5 epochs",
+        ),
+        ({"training": {"warmup": 8}}, r"training.warmup: must be less than .* 8 \(got 8\)"),
+        (
+            {"training": {"identities": 61}},
+            r"there are to train on: dukemtmc_reid has 60,.*got 61",
+        ),
+        (
+            {"experiment": "paper", "training": {"identities": 752}},
+            r"training.identities: .*market1501 has 751, .* \(got 752\)",
+        ),
+        (
+            {"variants": {"x": {"training": {"identities": 64}}}},
+            "variants.x.training.identities: ",
+        ),
+        (
+            {"resources": {"devices": 3}},
+            "resources.devices: 3 devices cannot share a batch of tra",
+        ),
+        ({"model": {"backbone": "timm:a/../b"}}, "setting model.backbone: must be one of resnet1"),
+        ({1: 2}, "setting 1: no such setting; known: archives"),
+        ({"training": {1: 2}}, "setting training.1: no such setting; known: accumulate"),
+        (
+            {"variants": {"x": {"seeds": [1]}}},
+            "variants.x.seeds: no such setting; known: loss, mo",
+        ),
+        ({"variants": {"x": 3}}, "setting variants.x: must be a section"),
         ({"archives": {"files": {"partial_duke": "x"}}}, "archives.files.partial_duke"),
         ({"partial_duke": {"seed": -1}}, "setting partial_duke.seed: "),
-        ({"variants": {"a/b": {}}}, r"setting variants: 'a/b' cannot be a name here: .*\^\[A-Za"),
+        (
+            {"variants": {"a/b": {}}},
+            "setting variants: 'a/b' cannot be a name here: letters, digits",
+        ),
         ({"variants": {"..": {}}}, r"setting variants: '\.\.' cannot be a name here"),
         ({"variants": {"two words": {}}}, "setting variants: 'two words' cannot be a name here"),
-        ({"sweeps": {"lambda_cl": []}}, "setting sweeps.lambda_cl: must hold at least one value"),
-        ({"sweeps": {"lambda_cl": [0.5, -1]}}, r"setting sweeps.lambda_cl.1: .*greater than"),
-        ({"sweeps": {"lambda_cl": [float("inf")]}}, "setting sweeps.lambda_cl.0: .*finite"),
+        (
+            {"sweeps": {"lambda_cl": []}},
+            "setting sweeps.lambda_cl: must be a list of at least 1, each",
+        ),
+        (
+            {"sweeps": {"lambda_cl": [0.5, -1]}},
+            r"sweeps.lambda_cl.1: must be a number, at least 0 \(got -1\)",
+        ),
+        (
+            {"sweeps": {"lambda_cl": [float("inf")]}},
+            r"sweeps.lambda_cl.0: must be a number, at least 0 \(got inf\)",
+        ),
         (
             {"sweeps": {"lambda_cl": [1]}, "variants": {"pgfl_kd-lambda_cl-1": {}}},
             "setting variants.pgfl_kd-lambda_cl-1: sweeps.lambda_cl makes a variant of that name",
@@ -196,10 +305,114 @@ def test_a_wrong_setting_is_one_clear_line(user, message):
     assert all(line.startswith("setting ") for line in str(caught.value).splitlines())
 
 
-def test_all_wrong_settings_are_listed_at_once():
+def findings(user):
+    """The path of each line of an error."""
     with pytest.raises(UserError) as caught:
-        load_config({"training": {"epochs": 0, "images": 1}, "pose": {"batch_size": 0}})
-    assert len(str(caught.value).splitlines()) == 3
+        load_config(user)
+    return [
+        line.split(": ")[0].removeprefix("setting ") for line in str(caught.value).splitlines()
+    ]
+
+
+def test_all_wrong_settings_are_listed_at_once():
+    wrong = {"training": {"epochs": 0, "images": 1}, "pose": {"batch_size": 0}}
+    assert findings(wrong) == ["training.epochs", "training.images", "pose.batch_size"]
+
+
+def test_impossible_combinations_are_listed_with_wrong_values():
+    wrong = {
+        "pose": {"batch_size": 0},
+        "seeds": [1, 1],
+        "variants": {"a": {"loss": {"lambda_cl": -1}}, "b": {"training": {"warmup": 9}}},
+        "comparisons": {"c": {"variants": ["baseline", "a", "sba"]}},
+    }
+    assert findings(wrong) == [
+        *("pose.batch_size", "seeds", "variants.a.loss.lambda_cl", "variants.b.training.warmup"),
+        "comparisons.c.variants",
+    ]
+
+
+def test_what_follows_from_a_wrong_value_is_not_said():
+    # The variant's schedule cannot be judged while the common one is not known.
+    wrong = {"training": {"epochs": "x"}, "variants": {"a": {"training": {"milestones": [900]}}}}
+    assert findings(wrong) == ["training.epochs"]
+
+
+def test_a_lone_wrong_item_does_not_make_a_list_too_short():
+    assert findings({"seeds": [[1]]}) == ["seeds.0"]
+
+
+def test_a_long_value_is_cut_and_stays_one_line():
+    with pytest.raises(UserError) as caught:
+        load_config({"training": {"epochs": "\n\u2028x" * 1000, "images": [16**5000]}})
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 2 and all(len(line) < 200 for line in lines)
+    assert lines[1].endswith("(got a huge number)")
+
+
+def test_values_from_the_command_line_are_text_and_mean_the_same():
+    base = {"experiment": "demo"}
+    given = [
+        *("experiment=study", "seeds=[0, 1]", "model={last_stride: 2, pretrained: false}"),
+        *("training={heatmaps: true, learning_rate: 1e-3}", "sweeps={lambda_cl: [0, .5]}"),
+    ]
+    config = load_config(overridden(base, given))
+    assert config.experiment == "study" and config.seeds == (0, 1)
+    assert (config.model.last_stride, config.model.pretrained) == (2, False)
+    assert (config.training.heatmaps, config.training.learning_rate) == ("true", 1e-3)
+    assert config.sweeps.lambda_cl == (0, 0.5)
+    assert base == {"experiment": "demo"}
+
+
+@pytest.mark.parametrize("given", ["config.yaml", "=3", "training={", ""])
+def test_an_override_that_is_none_is_named(given):
+    with pytest.raises(UserError, match="--config"):
+        overridden({}, [given])
+
+
+def test_the_published_numbers_of_identities_are_those_that_manifests_are_checked_with():
+    for dataset, identities in TRAIN_IDENTITIES.items():
+        published = import_module(f"pgfl.datasets.{dataset}").PUBLISHED
+        assert published.counts["train"].identities == identities
+    assert set(TRAIN_IDENTITIES) == set(TRAIN_SET.values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["query,1", "gallery,1"], r"mine.models_of: .*mine.csv has no rows of split train; name"),
+        (["train,1", "train,2", "train,2"], r"must be at most 2, the identities that mine has"),
+    ],
+)
+def test_a_table_of_ones_own_must_fill_a_batch(tmp_path, rows, message):
+    table = tmp_path / "mine.csv"
+    table.write_text("\n".join(["split,pid", *rows]))
+    config = load_config({"datasets": {"mine": {"table": str(table)}}})
+    with pytest.raises(UserError, match=message):
+        config.check_batches("pgfl_kd", "mine")
+
+
+def test_a_training_set_that_is_too_small_is_named_and_others_are_not(tmp_path):
+    config = load_config({"experiment": "paper", "training": {"identities": 720}})
+    config.check_batches("pgfl_kd", "market1501")
+    with pytest.raises(UserError, match="at most 702, the identities that partial_duke has"):
+        config.check_batches("pgfl_kd", "partial_duke")
+    own = {"files": {"dukemtmc_reid": "mine.zip"}}
+    brought = load_config({"archives": own, "training": {"identities": 720}})
+    brought.check_batches("pgfl_kd", "partial_duke")
+    table = tmp_path / "broken.csv"
+    table.write_bytes(b"\xff\xfe")
+    config = load_config({"datasets": {"mine": {"table": str(table)}}})
+    config.check_batches("pgfl_kd", "mine")  # its own stage says what is wrong
+
+
+def test_a_table_that_is_gone_is_named():
+    own = {"a": {"table": "nowhere/a.csv"}, "b": {"table": "nowhere/b.csv"}}
+    with pytest.raises(UserError) as caught:
+        check_tables(load_config({"datasets": own}))
+    assert str(caught.value).splitlines() == [
+        f"setting datasets.{name}.table: no such file (got 'nowhere/{name}.csv')" for name in own
+    ]
 
 
 def test_an_unknown_variant_names_the_known_ones():
@@ -219,7 +432,19 @@ def test_every_data_set_has_a_training_set_and_a_source_or_one_that_it_is_made_f
     assert set(TRAIN_SET.values()) <= set(TRAIN_SET)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- 1", "key: value")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "key: value"),
+        ("a: 1\nb: {c: 1, d: 2, c: 3}\n", "the key 'c' stands twice, in lines 2 and 2"),
+        ("a: 1\n\na: 1\n", "the key 'a' stands twice, in lines 1 and 3"),
+        ("a: 2001-13-99", "not valid YAML"),
+        ("a: \x00", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
+        ("a: !!python/object/apply:os.system ['touch x']", "not valid YAML"),
+    ],
+)
 def test_a_broken_yaml_file_is_named(tmp_path, text, message):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
@@ -228,6 +453,27 @@ def test_a_broken_yaml_file_is_named(tmp_path, text, message):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no such file"):
         read_yaml(Path("nowhere.yaml"))
+    path.write_bytes(b"a: \xff")
+    with pytest.raises(UserError, match="not text in UTF-8"):
+        read_yaml(path)
+
+
+def test_keys_of_a_merge_may_be_replaced(tmp_path):
+    path = tmp_path / "merge.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
+    assert read_yaml(path)["b"] == {"x": 3, "y": 2}
+
+
+def test_all_broken_files_are_named_at_once(tmp_path):
+    texts = {"a.yaml": "a: [", "b.yaml": "", "c.yaml": "experiment: demo", "d.yaml": "a: 1\na: 2"}
+    texts["e.yaml"] = "__use_yte__: true\n?print('run'): 1\n"
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as caught:
+        check_files(tmp_path / name for name in texts)
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [
+        str(tmp_path / name) for name in ("a.yaml", "b.yaml", "d.yaml", "e.yaml")
+    ]
 
 
 def test_merging_goes_key_by_key_and_changes_neither_side():
@@ -240,7 +486,10 @@ def test_merging_goes_key_by_key_and_changes_neither_side():
 @pytest.mark.parametrize(
     ("comparison", "message"),
     [
-        ({"variants": ["baseline", "pgfl"]}, "comparisons.mine.variants: no 'pgfl'; known: base"),
+        (
+            {"variants": ["baseline", "pgfl"]},
+            "comparisons.mine.variants: no 'pgfl'; did you mean 'pgfl_kd",
+        ),
         ({"variants": ["baseline", "baseline"]}, "comparisons.mine.variants: holds a name twice"),
         (
             {"variants": ["baseline", "sab"], "against": "pgfl_kd"},
@@ -268,7 +517,7 @@ def test_test_sets_know_what_their_models_are_trained_on():
 @pytest.mark.parametrize(
     ("stress", "message"),
     [
-        ({"test_sets": ["market"]}, "setting stress.test_sets: no 'market'; known: dukemtmc_reid"),
+        ({"test_sets": ["market"]}, "stress.test_sets: no 'market'; did you mean 'market1501'"),
         ({"shares": [0.5, 1.5]}, "setting stress.shares"),
         ({"shares": []}, "setting stress.shares"),
     ],

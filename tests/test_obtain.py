@@ -75,6 +75,15 @@ def test_a_file_inside_a_published_zip(tmp_path, archives):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["set.zip"]
 
 
+def test_a_bomb_inside_a_published_zip_is_refused(tmp_path, archives):
+    inner = Source("set.zip", SHA, container=Source("outer.zip"))
+    with zipfile.ZipFile(archives / "outer.zip", "w", zipfile.ZIP_DEFLATED) as outer:
+        outer.writestr("set.zip", bytes(8 << 20))
+    with pytest.raises(UserError, match="a zip bomb"):
+        get(inner, tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_container_without_the_file_is_named(tmp_path, archives):
     inner = Source("set.zip", SHA, container=Source("outer.zip"))
     with zipfile.ZipFile(archives / "outer.zip", "w") as outer:
@@ -140,6 +149,45 @@ def test_a_download_of_other_bytes_is_thrown_away(tmp_path):
     with pytest.raises(UserError, match="wrong checksum"):
         get(SOURCE, tmp_path, url=published.as_uri())
     assert list((tmp_path / "out").iterdir()) == []
+
+
+class Redirecting(http.server.BaseHTTPRequestHandler):
+    """Sends everybody elsewhere."""
+
+    asked: list[str] = []
+    to = ""
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        self.send_response(302)
+        self.send_header("Location", self.to)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("to", ["http://127.0.0.2/set.zip", "file:///etc/passwd", "ftp://a/b"])
+def test_a_redirection_to_where_no_download_may_begin_is_refused(tmp_path, monkeypatch, to):
+    Redirecting.asked, Redirecting.to = [], to
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirecting)
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    # This server stands for one of https: what begins like its address is allowed, no other.
+    monkeypatch.setattr("pgfl.obtain.ALLOWED", ("http://127.0.0.1",))
+    url = f"http://127.0.0.1:{httpd.server_address[1]}/set.zip"
+    with pytest.raises(
+        UserError, match=r"refused, it redirects to|Redirection to url .* is not allowed"
+    ):
+        get(SOURCE, tmp_path, url=url)
+    httpd.shutdown()
+    httpd.server_close()
+    assert Redirecting.asked == ["/set.zip"] and not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("url", ["https://[", "https://a b/c", "https://", "file://"])
+def test_an_address_that_is_none_is_named(tmp_path, url):
+    with pytest.raises(UserError, match="download failed"):
+        get(SOURCE, tmp_path, url=url)
 
 
 @pytest.mark.parametrize("url", ["http://example.org/set.zip", "ftp://example.org/set.zip"])

@@ -5,24 +5,44 @@ from typing import Annotated
 
 import typer
 
-from pgfl.cli.arguments import Out
+from pgfl.cli.arguments import (
+    ConfigFile,
+    ConfigOverrides,
+    JsonSettings,
+    Out,
+    json_settings,
+    loaded_config,
+)
 
 app = typer.Typer(help="Show what the configuration resolves to.", no_args_is_help=True)
 
 
 @app.command("show")
 def config_show(
-    config: Annotated[Path, typer.Option(help="A configuration file.")] = Path("config.yaml"),
+    configfile: ConfigFile = Path("config.yaml"),
+    config: ConfigOverrides = None,
     variant: Annotated[str, typer.Option(help="Show the recipe of one variant only.")] = "",
 ) -> None:
     """Print the whole configuration, presets and defaults included, as YAML."""
     import yaml
 
-    from pgfl.config import load_config, read_yaml
-
-    loaded = load_config(read_yaml(config))
+    loaded = loaded_config(configfile, config)
     shown = loaded.recipe(variant) if variant else loaded
     print(yaml.safe_dump(shown.model_dump(mode="json"), sort_keys=False), end="")
+
+
+@app.command("fits")
+def config_fits(settings: JsonSettings) -> None:
+    """Build the network of a recipe's `model` and `loss` without memory, to see that it fits."""
+    import torch
+
+    from pgfl.models.pgfl import PGFL
+    from pgfl.recipe import Recipe
+
+    recipe = Recipe.parse(json_settings(settings))
+    with torch.device("meta"):
+        network = PGFL(recipe.model, recipe.loss, identities=2)
+    print(f"{recipe.model.backbone}: fits, {network.student.channels} channels")
 
 
 @app.command("schema")

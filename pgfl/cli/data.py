@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from pgfl.cli.arguments import JsonSettings, Out, json_settings, known
+from pgfl.cli.arguments import (
+    ConfigFile,
+    ConfigOverrides,
+    JsonSettings,
+    Out,
+    json_settings,
+    known,
+    loaded_config,
+)
 from pgfl.errors import UserError
 
 app = typer.Typer()
@@ -127,14 +135,14 @@ def verify(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the data sets; default: the experiment's.")
     ] = None,
-    config: Annotated[Path, typer.Option(help="Names the experiment.")] = Path("config.yaml"),
+    configfile: ConfigFile = Path("config.yaml"),
+    config: ConfigOverrides = None,
 ) -> None:
     """Check a data set on disk again: names, numbers, every image's content, every match."""
-    from pgfl.config import load_config, read_yaml
     from pgfl.datasets.custom import listed
     from pgfl.datasets.manifest import build_manifest, read_manifest, verify_rows
 
-    loaded = load_config(read_yaml(config))
+    loaded = loaded_config(configfile, config)
     folder = (data or Path("data") / loaded.experiment) / dataset
     expected = read_manifest(folder / "manifest.csv")
     if dataset in loaded.datasets:

@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-from typing import NoReturn
 
 import typer
 
@@ -17,7 +16,7 @@ from pgfl.cli import (
     student,
     training,
 )
-from pgfl.errors import UserError
+from pgfl.errors import UserError, fail
 from pgfl.orphans import end_with_snakemake
 
 app = typer.Typer(
@@ -67,12 +66,13 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _fail(*str(error).splitlines())
+        fail(error)
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         if module not in PACKAGES:
             raise
-        _fail(f"this command needs {module}: {PACKAGES[module]} in the repository's folder")
+        needed = f"this command needs {module}: {PACKAGES[module]} in the repository's folder"
+        fail(UserError(needed))
     except BrokenPipeError:
         # A reader that closes the pipe early (head, less) is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,10 +81,4 @@ def main() -> None:
         if error.errno not in DISK_TROUBLE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}; {DISK_TROUBLE[error.errno]}")
-
-
-def _fail(*lines: str) -> NoReturn:
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
-    sys.exit(1)
+        fail(UserError(f"{where}{error.strerror}; {DISK_TROUBLE[error.errno]}"))

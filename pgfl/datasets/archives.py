@@ -1,15 +1,12 @@
 """The archives of the data sets: what they are called, how they are checked and unpacked."""
 
-import shutil
-import stat
-import zipfile
-import zlib
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pgfl.errors import UserError
 from pgfl.files import whole_folder
 from pgfl.obtain import Source
+from pgfl.zips import check_members, opened
 
 LIGHTAS = "https://github.com/lightas"
 
@@ -60,11 +57,6 @@ WANTED: dict[str, Callable[[str], bool]] = {
     "occluded_duke": lambda name: name.endswith(".list"),
 }
 
-MAX_BYTES = 20 << 30
-"""More than any of these data sets unpacks to; an archive that declares more is a zip bomb."""
-MAX_RATIO = 200
-"""Photographs hardly shrink; a member that grows more than this when unpacked is no photograph."""
-
 
 def extract(archive: Path, dataset: str, folder: Path) -> int:
     """Unpack an archive to `folder`, which appears whole or not at all.
@@ -81,60 +73,14 @@ def extract(archive: Path, dataset: str, folder: Path) -> int:
         UserError: not a zip, damaged, unsafe members, too large, or no space left.
     """
     wanted = WANTED.get(dataset, lambda name: True)
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            members = [m for m in packed.infolist() if not m.is_dir() and wanted(m.filename)]
-            if not members:
-                raise UserError(f"{archive}: holds no files of {dataset}")
-            check_members(archive, members, free=shutil.disk_usage(_existing(folder)).free)
-            with whole_folder(folder) as temporary:
-                for member in members:
-                    packed.extract(member, temporary)
-    except FileNotFoundError:
-        raise UserError(f"{archive}: no such file") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # RuntimeError: the archive is encrypted
-        raise UserError(f"{archive}: damaged or not a zip archive ({error})") from None
+    with opened(archive) as packed:
+        members = [
+            m for m in packed.infolist() if not m.filename.endswith("/") and wanted(m.filename)
+        ]
+        if not members:
+            raise UserError(f"{archive}: holds no files of {dataset}")
+        check_members(archive, members, folder)
+        with whole_folder(folder) as temporary:
+            for member in members:
+                packed.extract(member, temporary)
     return len(members)
-
-
-def check_members(archive: Path, members: list[zipfile.ZipInfo], free: int) -> None:
-    """Refuse unsafe names, links and bombs from the directory alone, before a byte is written.
-
-    Args:
-        archive: named in messages.
-        members: what is to be unpacked.
-        free: bytes free where it is to be unpacked.
-
-    Raises:
-        UserError: listing every offending member, at most ten by name.
-    """
-    wrong = [f"{m.filename!r} ({why})" for m in members if (why := _unsafe(m))]
-    if wrong:
-        more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        raise UserError(f"{archive}: refused, unsafe members: {', '.join(wrong[:10])}{more}")
-    total = sum(member.file_size for member in members)
-    if total > MAX_BYTES:
-        raise UserError(f"{archive}: refused, unpacks to {total} bytes (allowed: {MAX_BYTES})")
-    if total > free:
-        raise UserError(f"{archive}: needs {total} bytes of disk, {free} are free")
-
-
-def _unsafe(member: zipfile.ZipInfo) -> str:
-    path = PurePosixPath(member.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        return "leads outside the folder"
-    if stat.S_ISLNK(member.external_attr >> 16):
-        return "a link"
-    if member.file_size > MAX_RATIO * max(member.compress_size, 1) + BOMB_FLOOR:
-        return "a zip bomb"
-    return ""
-
-
-BOMB_FLOOR = 1 << 20
-"""Bytes below which no member is suspected, however well it shrinks (empty text files do)."""
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder at or above `path` that exists."""
-    return path if path.is_dir() else _existing(path.parent)

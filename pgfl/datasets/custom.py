@@ -1,5 +1,6 @@
 """A user's own data set: a CSV table and the images that it names."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -15,6 +16,7 @@ from pgfl.datasets.manifest import (
     write_manifest,
 )
 from pgfl.errors import UserError
+from pgfl.explain import shown
 from pgfl.files import link_or_copy, whole_folder
 
 REQUIRED = ("image", "split", "pid")
@@ -64,7 +66,7 @@ def take(table_path: Path, source: Path, target: Path, stamp: str = "") -> pd.Da
             copy.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(source / image, copy)
         manifest, junk = build_manifest(listed(numbered), folder, about=table_path)
-        if not pids.equals(table["pid"]):
+        if not pids.astype(str).equals(table["pid"]):
             words = dict(zip(pids, table["pid"], strict=True))
             manifest["label"] = manifest["pid"].map(words)
         write_manifest(manifest, junk, folder / "manifest.csv")
@@ -85,16 +87,23 @@ def listed(manifest: pd.DataFrame) -> Listing:
 def _wrong_name(source: Path, image: str) -> str:
     path = PurePosixPath(image)
     if path.is_absolute() or ".." in path.parts:
-        return f"image {image!r} must be a path below {source}"
-    if not (source / path).is_file():
-        return f"image {source / path} does not exist"
+        return f"image {shown(image)} must be a path below {source}"
+    if not image.isprintable():
+        return f"image {shown(image)} holds line breaks or other control characters"
+    if str(path) != image:
+        return f"image {shown(image)} must be written {shown(str(path))}"
+    # Unlike pathlib's, it takes names that are too long for the file system.
+    if not os.path.isfile(source / path):  # noqa: PTH113
+        return f"image {shown(image)} does not exist below {source}"
     return ""
 
 
 def _numbered(column: pd.Series) -> pd.Series:
     """The column as whole numbers: as they are, or each distinct text's place in sorted order."""
-    # A person called -1 is somebody here, not junk.
-    if pd.api.types.is_integer_dtype(column) and column.min() >= 0:
-        return column
-    values = sorted(column.astype(str).unique())
-    return column.astype(str).map({value: number for number, value in enumerate(values)})
+    texts = set(column)
+    # A person called -1 is somebody here, not junk; 7 and 007 are two.
+    if all(text.isascii() and text.isdecimal() and len(text) <= 18 for text in texts):
+        numbers = column.astype("int64")
+        if numbers.nunique() == len(texts):
+            return numbers
+    return column.map({value: number for number, value in enumerate(sorted(texts))})

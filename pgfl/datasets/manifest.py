@@ -1,6 +1,9 @@
 """`manifest.csv`: the one table that says which image shows whom, seen by which camera."""
 
+import csv
 import hashlib
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +12,7 @@ import pandas as pd
 
 from pgfl.datasets.inspection import inspect_images
 from pgfl.errors import UserError
+from pgfl.explain import shown
 from pgfl.files import whole_file, write_json
 
 SPLITS = ("train", "query", "gallery")
@@ -208,8 +212,7 @@ def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
     table = read_table(path)
     require_columns(table, path, COLUMNS)
     for column in ("pid", "camid"):
-        if not pd.api.types.is_integer_dtype(table[column]):
-            raise UserError(f"{path}: {column} must hold whole numbers")
+        table[column] = whole_numbers(table[column], f"{path}: ")
     if split is not None:
         table = table[table["split"] == split].reset_index(drop=True)
         if table.empty:
@@ -217,18 +220,51 @@ def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
     return table
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV file as it is; names stay text.
+TEXT = {name: str for name in ("image", "split", "pid", "camid", "label", "sha256")}
+"""Columns that are read as they are: to pandas, 007 would be 7 and a person called NA nobody."""
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+def whole_numbers(column: pd.Series, what: str) -> pd.Series:
+    """A column of text as int64.
 
     Raises:
-        UserError: missing, not a CSV file, or empty.
+        UserError: a value is none, or has more than 18 digits; `what` begins the message.
+    """
+    for row, text in column.items():
+        if not WHOLE_NUMBER.fullmatch(text):
+            raise UserError(
+                f"{what}row {row + 2}: {column.name} must be a whole number (got {shown(text)})"
+            )
+    return column.astype("int64")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file as it is; names, identities and cameras stay text.
+
+    Raises:
+        UserError: missing, not a CSV file in UTF-8, a row of another length, or a column twice.
     """
     try:
-        return pd.read_csv(path, dtype={"image": str, "split": str, "sha256": str})
+        content = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8 ({error}); save it as CSV UTF-8") from None
+    if "\0" in content:
+        raise UserError(f"{path}: not a CSV file (it holds zero bytes)")
+    try:
+        header: list[str] = next(filter(None, csv.reader(io.StringIO(content))), [])
+        if twice := sorted(name for name in set(header) if header.count(name) > 1):
+            raise UserError(f"{path}: column {shown(twice[0])} stands twice")
+        table = pd.read_csv(
+            io.StringIO(content), dtype=TEXT, keep_default_na=False, na_values=[""]
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error, ValueError) as error:
         raise UserError(f"{path}: not a CSV file ({' '.join(str(error).split())})") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path}: row 2: has more values than there are columns")
+    return table
 
 
 def require_columns(table: pd.DataFrame, path: Path, columns: Sequence[str]) -> None:
@@ -240,4 +276,4 @@ def require_columns(table: pd.DataFrame, path: Path, columns: Sequence[str]) -> 
         if len(rows):
             raise UserError(f"{path}: row {rows[0] + 2}: {column} is empty")
     if unknown := sorted(set(table["split"]) - set(SPLITS)):
-        raise UserError(f"{path}: split {unknown[0]!r} is none of {', '.join(SPLITS)}")
+        raise UserError(f"{path}: split {shown(unknown[0])} is none of {', '.join(SPLITS)}")

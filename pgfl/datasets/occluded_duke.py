@@ -6,6 +6,7 @@ from pgfl.datasets import dukemtmc_reid
 from pgfl.datasets.folders import find_folder
 from pgfl.datasets.manifest import Counts, Listing, Published
 from pgfl.errors import UserError
+from pgfl.explain import shown
 from pgfl.files import link_or_copy, whole_folder
 
 PUBLISHED = Published(
@@ -34,10 +35,17 @@ def read_lists(folder: Path) -> dict[str, list[str]]:
         found = list(folder.rglob(f"{split}.list"))
         if len(found) != 1:
             raise UserError(f"{folder}: {len(found)} files named {split}.list in it, expected one")
-        names[split] = found[0].read_text(encoding="utf-8").split()
-        for row, name in enumerate(names[split], start=1):
+        try:
+            listed = found[0].read_text(encoding="utf-8").split()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{found[0]}: not a list of names in UTF-8 ({error})") from None
+        # A name that is listed twice is one image all the same.
+        names[split] = list(dict.fromkeys(listed))
+        for row, name in enumerate(listed, start=1):
             if not dukemtmc_reid.NAME.fullmatch(name):
-                raise UserError(f"{found[0]}: row {row}: {name!r} is no DukeMTMC-reID file name")
+                raise UserError(
+                    f"{found[0]}: row {row}: {shown(name)} is no DukeMTMC-reID file name"
+                )
     return names
 
 

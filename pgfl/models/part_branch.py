@@ -20,7 +20,10 @@ class PartBranch(nn.Module):
         """
         super().__init__()
         if channels % parts:
-            raise UserError(f"a feature of {channels} channels cannot be split into {parts} parts")
+            raise UserError(
+                f"setting model.backbone: its {channels} channels cannot be split evenly into the "
+                f"{parts} groups of Eq. 5; take a network whose channels are a multiple of {parts}"
+            )
         self.reductions = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(channels, channels // parts, bias=False),

@@ -1,6 +1,5 @@
 """Proving that a heatmap file, whoever wrote it, is what training takes it for."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import h5py
 import numpy as np
 
 from pgfl.errors import UserError
-from pgfl.pose.keypoints import GROUPS, KEYPOINTS
-from pgfl.pose.store import DAMAGED, FORMAT_VERSION, HeatmapReader, check_seal
+from pgfl.pose.layout import layout_problems
+from pgfl.pose.store import HeatmapReader, check_seal, damage_said
 
 TOLERANCE = 1e-3
 """How far the sum of a decoded map may be from one."""
@@ -28,57 +27,14 @@ def check_store(path: Path, images: Sequence[str]) -> None:
             and the first is named.
     """
     check_seal(path)
-    try:
-        with h5py.File(path, "r") as file:
-            problems = _structure(file, len(images))
-    except OSError as error:
-        raise UserError(f"{path}: not a heatmap file, or damaged ({error}); {DAMAGED}") from None
+    with damage_said(path), h5py.File(path, "r") as file:
+        problems = layout_problems(file, len(images))
     if not problems:
         reader = HeatmapReader(path)
         reader.require(images)
-        try:
-            problems = _contents(reader, images)
-        except OSError as error:
-            problems = [f"cannot be read to the end ({error})"]
+        problems = _contents(reader, images)
     if problems:
         raise UserError("\n".join(f"{path}: {problem}" for problem in problems))
-
-
-def _structure(file: h5py.File, count: int) -> list[str]:
-    """What is wrong with attributes, data sets, shapes and types."""
-    problems = []
-    if file.attrs.get("format_version") != FORMAT_VERSION:
-        problems.append(f"attribute format_version is not {FORMAT_VERSION}")
-    if file.attrs.get("groups") != json.dumps(GROUPS):
-        problems.append(f"attribute groups is not {json.dumps(GROUPS)}")
-    maps = _dataset(file, "heatmaps")
-    parts, keypoints = len(GROUPS), len(KEYPOINTS)
-    shapes = {"image": (count,), "confidence": (count, keypoints)}
-    if maps is not None and maps.dtype == np.uint8:
-        shapes["affine"] = (count, parts, 2)
-    elif maps is not None and maps.dtype.kind != "f":
-        problems.append(f"/heatmaps holds {maps.dtype}, neither uint8 codes nor floating point")
-    if _dataset(file, "usable") is not None:
-        shapes["usable"] = (count,)
-    for name, shape in shapes.items():
-        found = _dataset(file, name)
-        if found is None:
-            problems.append(f"/{name} is missing")
-        elif found.shape != shape:
-            problems.append(f"/{name} has shape {found.shape}, expected {shape}")
-    if maps is None:
-        problems.append("/heatmaps is missing")
-    elif maps.ndim != 4 or maps.shape[:2] != (count, parts) or 0 in maps.shape:
-        problems.append(f"/heatmaps has shape {maps.shape}, expected ({count}, {parts}, h, w)")
-    names = _dataset(file, "image")
-    if names is not None and h5py.check_string_dtype(names.dtype) is None:
-        problems.append("/image does not hold text")
-    return problems
-
-
-def _dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
-    found = file.get(name)
-    return found if isinstance(found, h5py.Dataset) else None
 
 
 def _contents(reader: HeatmapReader, images: Sequence[str]) -> list[str]:

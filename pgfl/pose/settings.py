@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pgfl.settings import Settings
+from pgfl.settings import FilePath, Settings
 
 Estimator = Literal[
     "hrnet_small", "hrnet_w32", "hrnet_w48", "hrnet_w32_256x192", "hrnet_w48_256x192"
@@ -16,15 +16,15 @@ class PoseSettings(Settings):
     """Which HRNet sees which pixels, and how its 17 maps become 8."""
 
     estimator: Estimator = "hrnet_w48"
-    checkpoint: str = ""
+    checkpoint: FilePath = ""
     """A weights file of your own (.pth or .safetensors); empty: the estimator's published file."""
     view: View = "crop"
     """`crop` resizes the person crop to height x width, which is what HRNet then sees; `topdown`
     is MMPose's way (padded by a quarter, aspect kept, warped to the estimator's own input size),
     after which the maps are warped back to the crop."""
-    height: int = Field(384, ge=32, multiple_of=32)
+    height: int = Field(384, ge=32, le=4096, multiple_of=32)
     """Four times the height of the maps in cells; with `crop` also HRNet's input in pixels."""
-    width: int = Field(128, ge=32, multiple_of=32)
+    width: int = Field(128, ge=32, le=4096, multiple_of=32)
     flip_test: bool = False
     """Average the maps of a crop and of its mirror image; twice the work."""
     combine: Literal["sum", "max"] = "sum"

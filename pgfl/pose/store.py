@@ -19,7 +19,8 @@ docs/heatmaps.md documents the format for those who write it with another estima
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,12 +30,31 @@ import numpy as np
 from pgfl.errors import UserError
 from pgfl.pose.blocks import Block
 from pgfl.pose.keypoints import GROUPS
+from pgfl.pose.layout import FORMAT_VERSION, layout_problems
 
-FORMAT_VERSION = 1
 MEBI = 2**20
 USER_BLOCK = 512
 SEAL = b"sha256 "
 DAMAGED = "delete it, then run the same command: it is made again"
+
+DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError, OverflowError)
+"""What h5py raises at a damaged file."""
+
+
+@contextmanager
+def damage_said(path: Path) -> Iterator[None]:
+    """Reading a heatmap file; what h5py says of a damaged one becomes one line.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such heatmap file") from None
+    except DAMAGE as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: not a heatmap file, or damaged ({why}); {DAMAGED}") from None
 
 
 def encode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,16 +178,13 @@ class HeatmapReader:
 
     def _open(self) -> h5py.File:
         if self._file is None:
-            try:
-                self._file = h5py.File(self.path, "r")
-            except OSError as error:
-                raise UserError(
-                    f"{self.path}: not a heatmap file, or damaged ({error}); {DAMAGED}"
-                ) from None
-            if self._file.attrs.get("format_version") != FORMAT_VERSION:
-                raise UserError(f"{self.path}: not a heatmap file of version {FORMAT_VERSION}")
-            self._heatmaps = self._file["heatmaps"]
-            self._affine = self._file["affine"][:] if "affine" in self._file else None
+            with damage_said(self.path):
+                file = h5py.File(self.path, "r")
+                if problems := layout_problems(file):
+                    file.close()
+                    raise UserError("\n".join(f"{self.path}: {one}" for one in problems))
+                self._file, self._heatmaps = file, file["heatmaps"]
+                self._affine = file["affine"][:] if "affine" in file else None
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -175,11 +192,13 @@ class HeatmapReader:
 
     def images(self) -> list[str]:
         """The image names, in the order of the rows."""
-        return [name.decode() for name in self._open()["image"][:]]
+        with damage_said(self.path):
+            return [name.decode() for name in self._open()["image"][:]]
 
     def attributes(self) -> dict[str, Any]:
         """Estimator, checkpoint, scale and the rest."""
-        return dict(self._open().attrs)
+        with damage_said(self.path):
+            return dict(self._open().attrs)
 
     def __len__(self) -> int:
         return len(self._open()["image"])
@@ -191,19 +210,22 @@ class HeatmapReader:
     def read(self, rows: int | slice) -> np.ndarray:
         """The maps of one image (8, h, w) or of several (n, 8, h, w), float32."""
         self._open()
-        stored = self._heatmaps[rows]
+        with damage_said(self.path):
+            stored = self._heatmaps[rows]
         if self._affine is None:
             return stored.astype(np.float32)
         return decode(stored, self._affine[rows])
 
     def confidence(self) -> np.ndarray:
         """HRNet's peak responses: float32 (N, 17)."""
-        return self._open()["confidence"][:]
+        with damage_said(self.path):
+            return self._open()["confidence"][:]
 
     def usable(self) -> np.ndarray:
         """Whether each image could be used: bool (N,); all where the file does not say."""
         file = self._open()
-        return file["usable"][:] != 0 if "usable" in file else np.ones(len(self), dtype=bool)
+        with damage_said(self.path):
+            return file["usable"][:] != 0 if "usable" in file else np.ones(len(self), dtype=bool)
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""

@@ -99,10 +99,17 @@ def peaks(
 
 def _joints_of(images: list[str], joints: Path) -> tuple[np.ndarray, np.ndarray]:
     """Places (N, 17, 2) in pixels and visibility (N, 17) of the manifest's images."""
-    with np.load(joints, allow_pickle=False) as stored:
-        members = {Path(member).name: row for row, member in enumerate(stored["member"])}
-        names = [Path(image).name for image in images]
-        if unknown := [name for name in names if name not in members]:
-            raise UserError(f"{joints}: no true joints of {unknown[0]} ({len(unknown)} images)")
-        rows = [members[name] for name in names]
-        return stored["joints"][rows], stored["visible"][rows]
+    try:
+        with np.load(joints, allow_pickle=False) as stored:
+            known, places, visible = (stored[name] for name in ("member", "joints", "visible"))
+    except Exception as error:  # zip, zlib and NumPy raise many kinds for a damaged file
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{joints}: not the joints of a drawn archive, or damaged ({why})"
+        ) from None
+    members = {Path(str(member)).name: row for row, member in enumerate(known)}
+    names = [Path(image).name for image in images]
+    if unknown := [name for name in names if name not in members]:
+        raise UserError(f"{joints}: no true joints of {unknown[0]} ({len(unknown)} images)")
+    rows = [members[name] for name in names]
+    return places[rows], visible[rows]

@@ -8,6 +8,11 @@ from typing import Any
 from pgfl.errors import UserError
 from pgfl.files import read_json
 
+COUNTED = ("query_identities", "query", "gallery")
+"""What a table says that its numbers stand on."""
+ROUNDING = 1e-6
+"""How far rounding may lift a percentage above 100."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -30,9 +35,39 @@ class Measured:
         Raises:
             UserError: the file has none of that name.
         """
-        if not isinstance(self.report.get(metric), int | float):
-            raise UserError(f"{self.file}: has no number {metric!r}; evaluate the model again")
-        return float(self.report[metric])
+        return self._percent(self.report, metric)
+
+    @property
+    def chance(self) -> float:
+        """The mAP of random features, in percent.
+
+        Raises:
+            UserError: the file does not say.
+        """
+        return self._percent(self.report.get("chance"), "mAP")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """People, queries and gallery images that it stands on.
+
+        Raises:
+            UserError: the file does not say.
+        """
+        counts = self.report.get("counts")
+        if not isinstance(counts, dict) or not all(
+            isinstance(counts.get(name), int) for name in COUNTED
+        ):
+            raise UserError(f"{self.file}: has no counts; evaluate the model again")
+        return counts
+
+    def _percent(self, numbers: Any, name: str) -> float:
+        value = numbers.get(name) if isinstance(numbers, dict) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 <= value <= 100 + ROUNDING:
+            raise UserError(
+                f"{self.file}: has no number {name!r} from 0 to 100; evaluate the model again"
+            )
+        return float(value)
 
 
 def read_evaluation(file: Path) -> Measured:

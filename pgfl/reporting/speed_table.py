@@ -1,6 +1,5 @@
 """Table 9: seconds from an image file to a ranked gallery, on the machine that runs this."""
 
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import pick_device
+from pgfl.devices import device_name, pick_device
 from pgfl.images import read_image, resized
 from pgfl.models.matching import Matcher, load_trained
 from pgfl.models.pgfl import Student
@@ -200,18 +199,6 @@ def random_gallery(images: int, channels: int, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(images, channels, generator=generator)
     return functional.normalize(features).to(device)
-
-
-def device_name(device: torch.device) -> str:
-    """What computes: the GPU's name, or the processor's where the system tells it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _batch(image: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:

@@ -56,7 +56,7 @@ def basis(measurements: Measurements, spec: TableSpec) -> str:
     first = {test_set: measurements[some, test_set][0] for test_set in spec.test_sets}
     sizes = [
         "{query_identities} people, {query} queries, {gallery} gallery images ({name})".format(
-            **_counts(measured), name=dataset_names().get(test_set, test_set)
+            **measured.counts, name=dataset_names().get(test_set, test_set)
         )
         for test_set, measured in first.items()
     ]
@@ -72,13 +72,6 @@ def basis(measurements: Measurements, spec: TableSpec) -> str:
         else "reproduced: mean ± sample standard deviation over the seeds"
     )
     return f"{number}; {'; '.join(sizes)}. Percent; {spread}.{''.join(sorted(ways))}"
-
-
-def _counts(measured: Measured) -> dict[str, int]:
-    counts = measured.report.get("counts", {})
-    if not {"query_identities", "query", "gallery"} <= counts.keys():
-        raise UserError(f"{measured.file}: has no counts; evaluate the model again")
-    return counts
 
 
 def differences(measurements: Measurements, spec: TableSpec) -> pd.DataFrame:

@@ -109,8 +109,7 @@ def reproduced_numbers(
         stds[f"{column}.std"] = std_text(values)
     seeds = {"experiment": experiment, "seeds": str(len(next(iter(measured.values()))))}
     chances = {
-        f"{test_set}.chance_mAP": f"{some[0].report['chance']['mAP']:.1f}"
-        for test_set, some in measured.items()
+        f"{test_set}.chance_mAP": f"{some[0].chance:.1f}" for test_set, some in measured.items()
     }
     return means | stds | seeds | chances
 

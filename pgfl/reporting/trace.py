@@ -98,6 +98,8 @@ def follow(result: Path) -> list[str]:
     trace = read_json(path)
     if not isinstance(trace, dict) or trace.get("format") != FORMAT:
         raise UserError(f"{path}: not a trace written by pgfl (format {FORMAT} expected)")
+    if not _is_whole(trace):
+        raise UserError(f"{path}: damaged; make the table or figure again")
     problems = [*_check_results(path, trace), *_check_sources(trace)]
     if not problems:
         problems = list(_check_values(path, trace))
@@ -109,6 +111,37 @@ def follow(result: Path) -> list[str]:
     made_of = f"{len(models)} models" if models else f"{len(trace['sources'])} files"
     first = f"{result}: as recorded; {len(trace['cells'])} entries from {made_of}"
     return [first, *_lines(trace)]
+
+
+def _is_whole(trace: dict[str, Any]) -> bool:
+    """Whether a trace has all that `save_trace` writes, each of its kind."""
+    results, cells, sources = (trace.get(name) for name in ("results", "cells", "sources"))
+    if not (isinstance(results, dict) and isinstance(cells, list) and isinstance(sources, dict)):
+        return False
+    return (
+        all(name and name == Path(name).name and name.isprintable() for name in results)
+        and all(name and name.isprintable() for name in sources)
+        and all(
+            isinstance(known, dict) and _are_texts(known, "sha256") for known in sources.values()
+        )
+        and all(
+            "seed" not in known or _are_texts(known, "model_sha256") for known in sources.values()
+        )
+        and all(isinstance(cell, dict) and _is_whole_cell(cell) for cell in cells)
+    )
+
+
+def _is_whole_cell(cell: dict[str, Any]) -> bool:
+    files = cell.get("files")
+    return (
+        _are_texts(cell, "row", "column", "value", "metric")
+        and isinstance(files, list)
+        and all(isinstance(name, str) and name.isprintable() for name in files)
+    )
+
+
+def _are_texts(values: dict[str, Any], *names: str) -> bool:
+    return all(isinstance(values.get(name), str) for name in names)
 
 
 def _check_results(path: Path, trace: dict[str, Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric, seed_everything
 
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import pick_device, uses_bf16
+from pgfl.devices import device_name, pick_device, uses_bf16
 from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.locks import locked
@@ -152,7 +152,7 @@ def _train(
         epochs=recipe.training.epochs,
         images=recipe.training.identities * recipe.training.images,
         status=status if fabric.is_global_zero else None,
-        device=_device_name(fabric.device),
+        device=device_name(fabric.device),
         tensorboard=job.out / "tensorboard" if job.tensorboard else None,
     )
     history = fit(model, loader, sampler, recipe, fabric, resume, live)
@@ -167,7 +167,7 @@ def _train(
         {
             **identity,
             "git_commit": git_commit(),
-            "device": _device_name(fabric.device),
+            "device": device_name(fabric.device),
             "threads": job.threads,
             "identities": images.num_identities,
             "images": len(images.images),
@@ -214,7 +214,3 @@ def _write_history(history: History, path: Path) -> None:
 def _precision(recipe: Recipe) -> str:
     bf16 = uses_bf16(pick_device(), recipe.training.precision)
     return "bf16-mixed" if bf16 else "32-true"
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 COMMANDS = [
     [],
@@ -40,6 +41,7 @@ COMMANDS = [
     ["training-curves"],
     ["stress"],
     ["config", "show"],
+    ["config", "fits"],
     ["config", "schema"],
 ]
 
@@ -120,7 +122,8 @@ def test_every_command_has_help(command):
             + ["--gallery-images", "none"],
             "--gallery-images none: no such folder",
         ),
-        (["config", "show", "--config", "none.yaml"], "none.yaml: no such file"),
+        (["config", "show", "--configfile", "none.yaml"], "none.yaml: no such file"),
+        (["config", "show", "--config", "none.yaml"], "must be KEY=VALUE; a file goes to"),
         (["config", "show", "--variant", "model9"], "'model9' is not in the configuration"),
     ],
 )
@@ -161,11 +164,36 @@ def test_a_folder_that_takes_no_files_is_one_line(tmp_path, out):
 
 
 def test_the_resolved_configuration_can_be_looked_at(tmp_path):
-    (tmp_path / "config.yaml").write_text("training: {epochs: 3}\n")
+    (tmp_path / "config.yaml").write_text("training: {epochs: 3, milestones: [2]}\n")
     whole = pgfl("config", "show", cwd=tmp_path)
     assert whole.returncode == 0 and "experiment: demo" in whole.stdout
     recipe = pgfl("config", "show", "--variant", "baseline", cwd=tmp_path)
     assert "epochs: 3" in recipe.stdout and "pose" not in recipe.stdout
+
+
+def test_values_are_laid_over_the_file_as_snakemake_does_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text("training: {epochs: 9}\nseeds: [4]\n")
+    overrides = ["--config", "seeds=[0, 1]", "--config", "model={last_stride: 2}"]
+    shown = pgfl("config", "show", "--configfile", "mine.yaml", *overrides, cwd=tmp_path)
+    found = yaml.safe_load(shown.stdout)
+    assert found["seeds"] == [0, 1] and found["model"]["last_stride"] == 2
+    assert found["training"]["epochs"] == 9 and found["experiment"] == "demo"
+    (tmp_path / "config.yaml").write_text("experiment: demo\n")
+    paper = pgfl("config", "show", "--config", "experiment=paper", cwd=tmp_path)
+    assert yaml.safe_load(paper.stdout)["model"]["backbone"] == "resnet50"
+
+
+def test_everything_wrong_with_the_configuration_is_said_at_once(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "trainin: {}\nseeds: [1, 1]\ndatasets: {mine: {table: a.csv, models_of: partial_reid}}\n"
+    )
+    result = pgfl("config", "show", "--config", "resources={devices: 3}", cwd=tmp_path)
+    assert result.returncode == 1 and result.stdout == ""
+    starts = [line.split(": ")[1] for line in result.stderr.splitlines()]
+    assert starts == [
+        *("setting trainin", "setting seeds", "setting datasets.mine.models_of"),
+        "setting resources.devices",
+    ]
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path):

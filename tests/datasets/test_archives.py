@@ -1,11 +1,13 @@
 import stat
 import subprocess
 import sys
+import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
-from pgfl.datasets import archives
+from pgfl import zips
 from pgfl.datasets.archives import SOURCES, extract
 from pgfl.errors import UserError
 
@@ -35,9 +37,9 @@ def test_members_land_in_the_folder_which_replaces_an_old_one(tmp_path, pack):
     assert found == {"a/b.jpg", "c.jpg"}
 
 
-def link():
-    info = zipfile.ZipInfo("a/link.jpg")
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+def special(kind):
+    info = zipfile.ZipInfo("a/special.jpg")
+    info.external_attr = (kind | 0o777) << 16
     return info
 
 
@@ -49,7 +51,17 @@ def link():
         ("/etc/evil.jpg", "leads outside"),
         ("..\\evil.jpg", "leads outside"),
         ("C:\\evil.jpg", "leads outside"),
-        (link(), "a link"),
+        ("\\\\host\\share\\evil.jpg", "leads outside"),
+        ("", "leads outside"),
+        ("./..", "leads outside"),
+        (special(stat.S_IFLNK), "a link"),
+        (special(stat.S_IFCHR), "a device"),
+        (special(stat.S_IFIFO), "a device"),
+        ("GOOD.jpg", "stands for two files"),
+        ("good.jpg/evil.jpg", "stands for two files"),
+        ("a\nb.jpg", "a name that file systems refuse"),
+        ("x" * 300, "a name that file systems refuse"),
+        ("d/" * 5000 + "x", "a name that file systems refuse"),
     ],
 )
 def test_unsafe_members_are_refused_before_anything_is_written(tmp_path, pack, member, why):
@@ -58,6 +70,28 @@ def test_unsafe_members_are_refused_before_anything_is_written(tmp_path, pack, m
         extract(pack({"good.jpg": b"1", member: b"target"}), "market1501", target)
     assert not target.exists()
     assert not list(tmp_path.rglob("evil*"))
+
+
+def test_the_same_name_twice_is_refused(tmp_path, pack):
+    twice = {zipfile.ZipInfo("a.jpg"): b"1", zipfile.ZipInfo("./a.jpg"): b"2"}
+    with pytest.raises(UserError, match=r"'a\.jpg' \(stands for two files"):
+        extract(pack(twice), "market1501", tmp_path / "images")
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path, pack, monkeypatch):
+    path = pack({f"{name}.jpg": b"1" * 500 for name in "abcdefgh"})
+    with zipfile.ZipFile(path) as packed:
+        members = packed.infolist()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="its members overlap"):
+        zips.check_members(path, members, tmp_path)
+
+
+def test_another_kind_of_archive_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "set.zip", "w:gz") as packed:
+        packed.add(__file__, "../evil.py")
+    with pytest.raises(UserError, match="damaged or not a zip archive"):
+        extract(tmp_path / "set.zip", "market1501", tmp_path / "images")
 
 
 def test_a_zip_bomb_is_refused(tmp_path, pack):
@@ -69,12 +103,17 @@ def test_a_zip_bomb_is_refused(tmp_path, pack):
 
 def test_an_archive_larger_than_allowed_or_than_the_disk_is_refused(tmp_path, pack, monkeypatch):
     path = pack({"a.jpg": b"12345678"})
-    monkeypatch.setattr(archives, "MAX_BYTES", 7)
+    monkeypatch.setattr(zips, "MAX_BYTES", 7)
     with pytest.raises(UserError, match="unpacks to 8 bytes"):
         extract(path, "market1501", tmp_path / "images")
     monkeypatch.undo()
-    with zipfile.ZipFile(path) as packed, pytest.raises(UserError, match="7 are free"):
-        archives.check_members(path, packed.infolist(), free=7)
+    monkeypatch.setattr(zips.shutil, "disk_usage", lambda path: SimpleNamespace(free=7))
+    with pytest.raises(UserError, match="needs 8 bytes of disk, 7 are free"):
+        extract(path, "market1501", tmp_path / "images")
+    monkeypatch.undo()
+    monkeypatch.setattr(zips, "MAX_FILES", 0)
+    with pytest.raises(UserError, match=r"refused, 1 files \(allowed: 0\)"):
+        extract(path, "market1501", tmp_path / "images")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "flipped", "empty", "nothing"])

@@ -36,5 +36,8 @@ def test_is_computed_in_float32():
 
 
 def test_channels_that_cannot_be_dealt_evenly_are_an_error():
-    with pytest.raises(UserError, match="100 channels cannot be split into 8 parts"):
+    with pytest.raises(
+        UserError,
+        match=r"model\.backbone: its 100 channels cannot be split evenly into the 8 groups",
+    ):
         PartBranch(100, 8)

@@ -142,7 +142,7 @@ def test_the_images_of_the_manifest_are_required(store):
 
 
 def test_a_missing_or_damaged_store_is_an_error(store, tmp_path):
-    with pytest.raises(UserError, match=r"none.h5: not a heatmap file"):
+    with pytest.raises(UserError, match=r"none.h5: no such heatmap file"):
         HeatmapReader(tmp_path / "none.h5").require(NAMES)
     damaged = tmp_path / "half.h5"
     content = store[0].read_bytes()
@@ -155,8 +155,36 @@ def test_a_file_of_another_kind_is_an_error(tmp_path):
     path = tmp_path / "other.h5"
     with h5py.File(path, "w") as file:
         file["numbers"] = np.arange(3)
-    with pytest.raises(UserError, match=r"other.h5: not a heatmap file of version 1"):
+    with pytest.raises(UserError, match=r"other.h5: attribute format_version is not 1"):
         HeatmapReader(path).require(NAMES)
+
+
+def test_data_in_another_file_is_refused(store, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["heatmaps"] = np.ones((12, 8, 6, 4), np.uint8)
+    with h5py.File(store[0], "r+") as file:
+        del file["heatmaps"]
+        file["heatmaps"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/heatmaps")
+    with pytest.raises(UserError, match="/heatmaps lies in another file"):
+        HeatmapReader(store[0]).images()
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(12 * 17 * 4))
+    with h5py.File(store[0], "r+") as file:
+        del file["heatmaps"], file["confidence"]
+        file.create_dataset("confidence", (12, 17), "f4", external=[(str(secret), 0, 816)])
+    with pytest.raises(UserError, match="/confidence lies in another file"):
+        HeatmapReader(store[0]).images()
+
+
+def test_sizes_that_the_file_cannot_hold_are_refused_unread(store):
+    with h5py.File(store[0], "r+") as file:
+        del file["confidence"], file["image"], file["affine"], file["usable"], file["heatmaps"]
+        count = 2**40
+        file.create_dataset("image", (count,), h5py.string_dtype(), chunks=(1,))
+        file.create_dataset("confidence", (count, 17), "f4", chunks=(1, 17))
+        file.create_dataset("heatmaps", (count, 8, 2, 2), "f4", chunks=(1, 8, 2, 2))
+    with pytest.raises(UserError, match=r"/confidence has shape .* more than the file can hold"):
+        HeatmapReader(store[0]).images()
 
 
 def test_no_flipped_bit_goes_unnoticed(store):

@@ -161,7 +161,10 @@ def _without(path, key):
     [
         (lambda path: path.unlink(), r"baseline/seed0/eval/occluded_duke\.json: no such file"),
         (lambda path: path.write_text("[1]"), "not an evaluation file"),
-        (lambda path: _without(path, "rank1"), "has no number 'rank1'; evaluate the model again"),
+        (
+            lambda path: _without(path, "rank1"),
+            "has no number 'rank1' from 0 to 100; evaluate the model again",
+        ),
         (lambda path: _without(path, "counts"), "has no counts; evaluate the model again"),
     ],
 )

@@ -23,7 +23,7 @@ TINY = {
     },
     "pose": {"height": 64, "width": 32},
     "model": {"height": 64, "width": 32},
-    "training": {"epochs": 2, "identities": 4, "images": 2},
+    "training": {"epochs": 2, "milestones": [1], "identities": 4, "images": 2},
     # Figure 3 with a single point, which the method has anyway.
     "sweeps": {"lambda_mcl": [0.25], "lambda_cl": [0.25]},
     "comparisons": {"mine": {"variants": ["pgfl_kd", "baseline"], "against": "baseline"}},

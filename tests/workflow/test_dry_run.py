@@ -1,5 +1,6 @@
 """What Snakemake says before anything runs."""
 
+import os
 import re
 import resource
 import subprocess
@@ -104,14 +105,112 @@ def test_a_file_that_the_configuration_names_but_is_not_there(project, tiny):
         ({"trainig": {}}, "setting trainig: no such setting; did you mean 'training'?"),
         ({"training": {"epochs": -1}}, "setting training.epochs: "),
         ({"variants": {"../x": {}}}, "setting variants: '../x' cannot be a name here"),
-        ({"sweeps": {"lambda_cl": []}}, "setting sweeps.lambda_cl: must hold at least one"),
-        ({"experiment": "papre"}, "no experiment 'papre'; known: demo, paper, study"),
+        ({"sweeps": {"lambda_cl": []}}, "setting sweeps.lambda_cl: must be a list of at least 1"),
+        (
+            {"experiment": "papre"},
+            "no experiment 'papre'; did you mean 'paper'? known: demo, paper, study",
+        ),
     ],
 )
 def test_a_wrong_configuration_is_said_in_one_line(project, tiny, settings, message):
     project.write_config(tiny | settings)
     code, output = project.snakemake("--dry-run", check=False)
     assert code != 0 and message in output and "Traceback" not in output
+
+
+def errors(output):
+    """The lines of a message of ours, without Snakemake's own."""
+    assert "Traceback" not in output and "in file" not in output, output
+    return [line for line in output.splitlines() if line.startswith("error: ")]
+
+
+def test_all_that_is_wrong_is_said_at_once_and_nothing_else(project, tiny):
+    wrong = {"seeds": [0, 0], "comparisons": {"c": {"variants": ["a", "sab"]}}, "poze": {}}
+    project.write_config(tiny | wrong)
+    code, output = project.snakemake(check=False)
+    assert code != 0 and not (project.root / "data").exists()
+    paths = [line.split(": ")[1] for line in errors(output)]
+    assert paths == ["setting poze", "setting seeds", "setting comparisons.c.variants"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: [0]\nseeds: [1]\n", "the key 'seeds' stands twice, in lines 1 and 2"),
+        ("seeds: [\n", "config.yaml: not valid YAML"),
+        ("# nothing\n", "config.yaml: holds no settings; write at least 'experiment: demo'"),
+    ],
+)
+def test_a_broken_configuration_file_is_one_line(project, text, message):
+    (project.root / "config.yaml").write_text(text)
+    code, output = project.snakemake("--dry-run", check=False)
+    assert code != 0 and len(errors(output)) == 1 and message in errors(output)[0]
+
+
+def test_a_configuration_file_of_the_command_line_is_read_with_the_same_care(project):
+    (project.root / "more.yaml").write_text("seeds: [0]\nseeds: [1]\n")
+    code, output = project.snakemake("--dry-run", "--configfile", "more.yaml", check=False)
+    assert code != 0 and "the key 'seeds' stands twice" in errors(output)[0]
+
+
+def test_values_of_the_command_line_are_text_and_mean_the_same(project):
+    overrides = ("seeds=[3, 4]", "model={last_stride: 2}")
+    target = "runs/demo/market1501/baseline/seed4/model.safetensors"
+    _, output = project.snakemake("-n", "-p", target, "--config", *overrides)
+    assert '"last_stride": 2' in output
+    code, output = project.snakemake("-n", "--config", "training={epochs: ten}", check=False)
+    message = "error: setting training.epochs: must be a whole number, at least 1 (got 'ten')"
+    assert code != 0 and errors(output) == [message]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("results/tabel2.csv", "did you mean 'results/table2.csv'?"),
+        ("runs/demo/partial_reid/baseline/seed0/model.safetensors", "is a test-only set; its mod"),
+    ],
+)
+def test_a_target_that_nothing_makes_is_one_line(project, target, message):
+    code, output = project.snakemake("--dry-run", target, "results/table2.csv", check=False)
+    assert code != 0 and len(errors(output)) == 1 and message in errors(output)[0]
+
+
+def test_a_batch_that_a_planned_training_cannot_fill_is_one_line(project, tiny):
+    training = tiny["training"] | {"identities": 6}
+    (project.root / "mine.csv").write_text("image,split,pid\na.png,train,1\nb.png,train,2\n")
+    project.write_config(
+        tiny | {"training": training, "datasets": {"mine": {"table": "mine.csv"}}}
+    )
+    code, output = project.snakemake("-n", "results/table2.csv", check=False)
+    assert code != 0 and "must be at most 5, the identities that occluded" in errors(output)[0]
+    target = "runs/demo/mine/pgfl_kd/seed0/eval/mine.json"
+    code, output = project.snakemake("-n", target, check=False)
+    assert code != 0 and "must be at most 2, the identities that mine has" in errors(output)[0]
+
+
+FAKE_TIMM = """
+from types import SimpleNamespace
+from torch import nn
+
+def create_model(name, **options):
+    network = nn.Identity()
+    network.feature_info = SimpleNamespace(channels=lambda: [8, int(name)])
+    return network
+"""
+
+
+def test_a_network_whose_channels_do_not_fit_stops_before_anything_runs(project, tiny, tmp_path):
+    (tmp_path / "fake" / "timm").mkdir(parents=True)
+    (tmp_path / "fake" / "timm" / "__init__.py").write_text(FAKE_TIMM)
+    project.write_config(tiny | {"variants": {"odd": {"model": {"backbone": "timm:100"}}}})
+    target = "runs/demo/market1501/odd/seed0/model.safetensors"
+    fake = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "fake"), str(project.root)])}
+    code, output = project.snakemake(target, env=fake, check=False)
+    assert code != 0 and not (project.root / "data").exists()
+    line = (
+        "error: setting model.backbone: its 100 channels cannot be split evenly into the 8 groups"
+    )
+    assert "Nothing was started." in output and line in output
 
 
 def test_a_variant_of_the_users_own_is_known_from_yaml_alone(project, tiny):
@@ -178,7 +277,7 @@ def test_a_dot_in_a_variants_name_is_a_dot(project, tiny):
     target = "runs/demo/market1501/{}/seed0/eval/occluded_reid.json"
     assert target.format("v1.5") in project.planned(target.format("v1.5"))
     code, output = project.snakemake("--dry-run", target.format("v1x5"), check=False)
-    assert code != 0 and "MissingRuleException" in output
+    assert code != 0 and "no variant 'v1x5'; did you mean 'v1.5'?" in output
 
 
 def test_partial_duke_is_made_from_duke_alone_with_the_seed_of_the_configuration(project, tiny):
@@ -207,7 +306,7 @@ def test_a_table_of_the_users_own_that_is_gone_is_said(project, tiny):
     project.write_config(tiny | {"datasets": {"mine": {"table": "photos/nope.csv"}}})
     code, output = project.snakemake("--dry-run", check=False)
     assert code != 0
-    assert "setting datasets.mine.table: photos/nope.csv: no such file" in output
+    assert "setting datasets.mine.table: no such file (got 'photos/nope.csv')" in output
 
 
 def test_figure_1_needs_no_pose(project):

@@ -21,8 +21,9 @@ written = {
     "synthesize": ["", f"../{out.name}.joints.npz"],
     "manifest": ["", "../counts.json"],
 }
-for name in written.get(sys.argv[2], written.get(command, [""])):
-    path = Path(os.path.normpath(out / name))
+paths = [out / name for name in written.get(sys.argv[2], written.get(command, [""]))]
+for path in [*paths, *(Path(given[name]) for name in ["--queries"] if name in given)]:
+    path = Path(os.path.normpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{}")
 if command in ("train", "evaluate", "heatmaps"):

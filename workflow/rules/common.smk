@@ -4,33 +4,30 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
-from pgfl.config import TRAIN_SET, load_config
+from pgfl.config import TRAIN_SET, check_tables, load_config
 from pgfl.datasets.archives import SOURCES
 from pgfl.datasets.taken import stamp_of
-from pgfl.errors import UserError
+from pgfl.errors import or_exit
 from pgfl.failures import explain
 from pgfl.locks import join
 from pgfl.machine import memory_mb, visible_gpus
 from pgfl.orphans import SNAKEMAKE
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.provenance import code_hash
-from pgfl.recipe import BRANCH_CODE
+from pgfl.recipe import BRANCH_CODE, TIMM
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
+from pgfl.targets import check_targets
 
-try:
-    settings = load_config(config)
-except UserError as error:
-    raise WorkflowError(str(error))
-
+settings = or_exit(load_config, config)
 # A table that is gone must not pass for "nothing to be done" because its copy is still there.
-for name, own in settings.datasets.items():
-    if not os.path.isfile(own.table):
-        raise WorkflowError(f"setting datasets.{name}.table: {own.table}: no such file")
+or_exit(check_tables, settings)
 
 EXPERIMENT = settings.experiment
 RESULTS = settings.results
@@ -91,6 +88,32 @@ def as_json(value):
 def section(name):
     """A top-level section of the configuration as JSON."""
     return as_json(getattr(settings, name).model_dump(mode="json"))
+
+
+def stop_if_networks_do_not_fit(jobs):
+    """Only timm knows how many channels its networks have: it is asked before hours are spent."""
+    recipes = [settings.recipe(job.wildcards.variant) for job in jobs if job.rule.name == "train"]
+    timms = [recipe for recipe in recipes if recipe.model.backbone.startswith(TIMM)]
+    for given in {as_json(one.model_dump(mode="json", include={"model", "loss"})) for one in timms}:
+        command = [sys.executable, "-m", "pgfl", "config", "fits", "--settings", given]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        if answer.returncode != 0:
+            raise WorkflowError(f"Nothing was started.\n{answer.stderr.strip()}")
+
+
+def unknown_targets():
+    """Targets of the command line that no rule makes; Snakemake itself would only say so."""
+    if Path(sys.argv[0]).stem not in ("snakemake", "__main__"):
+        return []
+    # While it reads the rules, Snakemake keeps its targets to itself.
+    targets = get_argument_parser().parse_known_args()[0].targets
+    return [
+        target
+        for target in targets
+        if not workflow.is_rule(target)
+        and not os.path.exists(target)
+        and not any(rule.is_producer(os.path.relpath(target)) for rule in workflow.rules)
+    ]
 
 
 def say_who_else_is_here():

@@ -18,6 +18,7 @@ def training_heatmaps(variant, train):
 
 def train_inputs(wildcards):
     recipe = settings.recipe(wildcards.variant)
+    or_exit(settings.check_batches, wildcards.variant, wildcards.train)
     files = {
         "manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv",
         "images": f"data/{EXPERIMENT}/{wildcards.train}/images",

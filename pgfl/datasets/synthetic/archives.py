@@ -156,12 +156,15 @@ def _strangers(settings: SyntheticSettings, share: float) -> range:
 
 MARKET, DUKE, OCCLUDED, PARTIAL, ILIDS = 1, 2, 3, 4, 5
 MARKET_ROOT = "Market-1501-v15.09.15"
+MARKET_CAMERAS = 6
+"""The real set has no more, and its names no others."""
 MARKET_OCCLUDED = 0.12
 """Share of occluded images; Market-1501 has few."""
 
 
 def _market(settings: SyntheticSettings) -> list[Shot]:
     """Distractors (id 0000) are people nobody asks for; junk (id -1) is bad boxes."""
+    settings = settings.model_copy(update={"cameras": min(settings.cameras, MARKET_CAMERAS)})
     shots = _train_query_gallery(settings, MARKET, _market_shot)
     for extra, pid in enumerate(_strangers(settings, 1.0)):
         view = View(pid, extra % settings.cameras, 0, 1.0)

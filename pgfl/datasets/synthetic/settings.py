@@ -11,11 +11,12 @@ class SyntheticSettings(Settings):
     seed: int = Field(0, ge=0)
     difficulty: float = Field(0.5, ge=0, le=1)
     """0 is nearly frontal on plain ground; 1 is very hard."""
-    height: int = Field(128, ge=32)
+    height: int = Field(128, ge=32, le=4096)
     """Height in pixels of the crops in the archives."""
-    width: int = Field(64, ge=16)
-    train_identities: int = Field(40, ge=4)
-    test_identities: int = Field(24, ge=4)
-    images: int = Field(12, ge=4)
+    width: int = Field(64, ge=16, le=4096)
+    # At most what the real sets' file names have digits for.
+    train_identities: int = Field(40, ge=4, le=6000)
+    test_identities: int = Field(24, ge=4, le=999)
+    images: int = Field(12, ge=4, le=99)
     """Images of an identity, spread over its cameras."""
     cameras: int = Field(6, ge=2, le=8)

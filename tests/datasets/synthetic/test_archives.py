@@ -17,6 +17,7 @@ from pgfl.datasets import (
 from pgfl.datasets.manifest import build_manifest
 from pgfl.datasets.synthetic.archives import WRITERS, synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
+from pgfl.errors import UserError
 from pgfl.files import file_hash
 from pgfl.images import read_image
 
@@ -122,3 +123,27 @@ def test_people_of_different_data_sets_are_different(drawn):
     second = next((drawn / "occluded_reid/images").rglob("whole_body_images/001/001_01.tif"))
     difference = cv2.absdiff(read_image(first), read_image(second))
     assert difference.mean() > 10
+
+
+LARGEST = SyntheticSettings(
+    train_identities=6000, test_identities=999, images=4, height=48, width=24, cameras=8
+)
+
+
+@pytest.mark.parametrize(
+    "module", [market1501, dukemtmc_reid, occluded_reid, partial_reid, partial_ilids]
+)
+def test_the_largest_sets_that_can_be_asked_for_have_names_that_their_loaders_read(module):
+    shots = WRITERS[module.__name__.rpartition(".")[2]].plan(LARGEST)
+    below = "/".join(shots[0].member.split("/")[:2])
+    names = [shot.member.removeprefix(f"{below}/") for shot in shots if below in shot.member]
+    assert len(names) >= 999
+    assert all(module.NAME.fullmatch(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"train_identities": 6001}, {"test_identities": 1000}, {"images": 100}]
+)
+def test_larger_ones_are_refused(wrong):
+    with pytest.raises(UserError, match="at most"):
+        SyntheticSettings.parse(wrong)

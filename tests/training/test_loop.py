@@ -8,7 +8,7 @@ from pgfl.errors import UserError
 from pgfl.models.pgfl import PGFL
 from pgfl.recipe import LossSettings, TrainingSettings
 from pgfl.training import loop, task
-from pgfl.training.checkpoint import load_checkpoint
+from pgfl.training.checkpoint import load_checkpoint, remove_checkpoint
 from pgfl.training.live import Live
 from pgfl.training.loop import Resume, fit, learning_rate
 from pgfl.training.task import Batch
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_epoch(train,
 
 def test_a_stopped_run_goes_on_where_it_was(train, tmp_path):
     whole, _, expected = train()
-    (tmp_path / "checkpoint.pt").unlink()
+    remove_checkpoint(tmp_path / "checkpoint.pt")
     with pytest.raises(UserError):
         train(lambda value, step: value * float("nan") if step == 3 else value)
     resumed, sampler, history = train()

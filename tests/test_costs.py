@@ -39,7 +39,7 @@ def test_a_training_is_three_passes_over_every_image_of_every_epoch(total):
 def test_branches_cost_more_and_epochs_are_proportional(total):
     whole = total(run("train", "pgfl_kd"))
     assert whole > total(run("train"))
-    half = total(run("train", "pgfl_kd"), {"training": {"epochs": 60}})
+    half = total(run("train", "pgfl_kd"), {"training": {"epochs": 60, "milestones": [30]}})
     assert half == pytest.approx(whole / 2, rel=0.005)
 
 

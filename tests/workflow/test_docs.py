@@ -166,7 +166,7 @@ def test_snakemake_knows_what_to_do(command, readers):
     finally:
         config.write_text(before)
     # An archive that lies elsewhere with the reader is missing here, which a dry run says.
-    assert "This was a dry-run" in output or "Nothing to be done" in output, output
+    assert any(word in output for word in ("dry-run", "Nothing to be done", "Unlocked")), output
 
 
 @of("pgfl")

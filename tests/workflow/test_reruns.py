@@ -285,7 +285,7 @@ CASES = {
         from_training(WITH_EQ5),
     ),
     "changed the epochs": Case(
-        configured(training={"epochs": 3, "identities": 4, "images": 2}),
+        configured(training={"epochs": 3, "milestones": [2], "identities": 4, "images": 2}),
         from_training(ALL),
     ),
     "changed threads, workers, devices": Case(

@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 from pgfl.config import TRAIN_SET, check_tables, load_config
 from pgfl.datasets.archives import SOURCES
 from pgfl.datasets.taken import stamp_of
-from pgfl.errors import or_exit
+from pgfl.errors import UserError, fail, or_exit
 from pgfl.failures import explain
 from pgfl.locks import join
 from pgfl.machine import memory_mb, visible_gpus

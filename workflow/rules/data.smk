@@ -186,7 +186,8 @@ def photographs(wildcards):
     try:
         return option("stamp", stamp_of(Path(table), Path(own_images(wildcards)), Path(folder)))
     except UserError as error:
-        raise WorkflowError(f"setting datasets.{wildcards.dataset}: {error}")
+        # Not an exception: Snakemake would put a traceback of its own around it.
+        fail(UserError(f"setting datasets.{wildcards.dataset}: {error}"))
 
 
 rule take_own_dataset:

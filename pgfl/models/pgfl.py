@@ -133,8 +133,7 @@ class PGFL(nn.Module):
 
     def _guided(self, feature_map: Tensor, heatmaps: Tensor, f_g: Tensor) -> dict[str, Tensor]:
         """The features of the two pose-guided branches."""
-        maps = resize_heatmaps(heatmaps, tuple(feature_map.shape[2:]))
-        parts = pool_parts(feature_map, maps, self.settings.part_pooling)
+        maps, parts = self._parts(feature_map, heatmaps)
         features = {}
         if self.part_branch is not None:
             features["part"] = self.part_branch(parts)
@@ -147,6 +146,11 @@ class PGFL(nn.Module):
             features["enhanced"] = f_f + f_g
         return features
 
+    def _parts(self, feature_map: Tensor, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps at the feature map's size, and Eq. 1's part features f_{l,k}."""
+        maps = resize_heatmaps(heatmaps, tuple(feature_map.shape[2:]))
+        return maps, pool_parts(feature_map, maps, self.settings.part_pooling)
+
     def attention(self, images: Tensor, heatmaps: Tensor) -> Tensor:
         """Where Eq. 2 looks, to be looked at: (N, h, w), each summing to one.
 
@@ -155,8 +159,7 @@ class PGFL(nn.Module):
             heatmaps: (N, 8, h', w'), each map summing to one.
         """
         _, feature_map = self._feature_maps(images)
-        maps = resize_heatmaps(heatmaps, tuple(feature_map.shape[2:]))
-        parts = pool_parts(feature_map, maps, self.settings.part_pooling)
+        maps, parts = self._parts(feature_map, heatmaps)
         return self._attention(feature_map, maps, parts)
 
     def _attention(self, feature_map: Tensor, maps: Tensor, parts: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The recipe: everything that decides what a training run computes."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -150,7 +150,9 @@ class AugmentSettings(Settings):
     pad: int = Field(10, ge=0)
     """Pixels of padding on every side before a random crop back to the input size."""
     erase: float = Field(0.5, ge=0, le=1)
-    """Probability of random erasing; maps keep their place."""
+    """Probability of random erasing."""
+    erase_maps: bool = False
+    """The maps lose what random erasing covers, instead of keeping their place."""
 
 
 class TrainingSettings(Settings):
@@ -219,10 +221,12 @@ class Recipe(Settings):
             },
             "training": {"heatmaps": loss.uses_heatmaps},
         }
-        unread = {
-            section: {key for key, is_read in keys.items() if not is_read}
+        unread: dict[str, Any] = {
+            section: {key: True for key, is_read in keys.items() if not is_read}
             for section, keys in read.items()
         }
+        if not (loss.uses_heatmaps and self.training.augment.erase):
+            unread["training"]["augment"] = {"erase_maps"}
         return Recipe.model_validate(self.model_dump(exclude=unread))
 
     @property

@@ -26,6 +26,7 @@ CHANGES = [
     ("loss", "contrastive", "raw"),
     ("loss", "contrastive_temperature", 0.2),
     ("training", "heatmaps", "shuffled"),
+    ("training", "augment", {"erase_maps": True}),
 ]
 FOREGROUND = {"attention", "attention_temperature", "foreground_scale"}
 READ = {
@@ -72,6 +73,15 @@ def test_a_temperature_counts_where_there_is_one(attention, has_one):
     as_it_is = {"model": model, "loss": WHOLE}
     same = Recipe.parse(warmer).as_trained() == Recipe.parse(as_it_is).as_trained()
     assert same != has_one
+
+
+def test_maps_are_erased_only_where_images_are():
+    never = {"erase": 0}
+    with_maps, without = (
+        Recipe.parse({"loss": WHOLE, "training": {"augment": never | {"erase_maps": erase_maps}}})
+        for erase_maps in (True, False)
+    )
+    assert with_maps.as_trained() == without.as_trained()
 
 
 def test_raw_products_have_no_temperature():

@@ -34,7 +34,7 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
         dy, dx = rng.integers(-settings.pad, settings.pad + 1, size=2)
         sample = shift(sample, int(dy), int(dx))
     if rng.random() < settings.erase:
-        sample = erase(sample, rng)
+        sample = erase(sample, rng, settings.erase_maps)
     return sample
 
 
@@ -59,11 +59,16 @@ def shift(sample: Sample, dy: int, dx: int) -> Sample:
     _, rows, columns = sample.heatmaps.shape
     maps = _moved_between(sample.heatmaps, dy * rows / height, axis=1)
     maps = _moved_between(maps, dx * columns / width, axis=2)
+    return Sample(image, _summing_to_one(maps))
+
+
+def _summing_to_one(maps: np.ndarray) -> np.ndarray:
+    """(K, h, w) maps, changed in place; one that has nothing left becomes flat."""
     sums = maps.sum(axis=(1, 2), keepdims=True)
     maps[sums[:, 0, 0] == 0] = 1
-    sums[sums == 0] = rows * columns
+    sums[sums == 0] = maps[0].size
     maps /= sums
-    return Sample(image, maps)
+    return maps
 
 
 def _moved(array: np.ndarray, dy: int, dx: int) -> np.ndarray:
@@ -92,16 +97,39 @@ def _moved_between(maps: np.ndarray, distance: float, axis: int) -> np.ndarray:
     return result
 
 
-def erase(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Paint a random rectangle in the mean colour (Zhong et al., 2017); maps keep their place."""
-    height, width = sample.image.shape[:2]
+def erase(sample: Sample, rng: np.random.Generator, maps_too: bool = False) -> Sample:
+    """Paint a random rectangle in the mean colour (Zhong et al., 2017).
+
+    The maps keep their place; with `maps_too` they lose what lies under the rectangle and are
+    brought back to a sum of one, as if something stood before the person.
+    """
+    rectangle = _rectangle(*sample.image.shape[:2], rng)
+    if rectangle is None:
+        return sample
+    image, maps = sample.image.copy(), sample.heatmaps
+    image[rectangle] = MEAN_COLOUR
+    if maps_too and maps is not None:
+        shares = [
+            _covered(side.start / size, side.stop / size, cells)
+            for side, size, cells in zip(rectangle, image.shape[:2], maps.shape[1:], strict=True)
+        ]
+        maps = _summing_to_one(maps * (1 - np.outer(*shares)).astype(np.float32))
+    return Sample(image, maps)
+
+
+def _rectangle(height: int, width: int, rng: np.random.Generator) -> tuple[slice, slice] | None:
+    """Rows and columns to erase; None if no rectangle that was drawn fits into the image."""
     for _ in range(ERASE_TRIES):
         area = rng.uniform(*ERASED_AREA) * height * width
         aspect = rng.uniform(*ERASED_ASPECT)
         h, w = round(float(np.sqrt(area * aspect))), round(float(np.sqrt(area / aspect)))
         if 0 < h < height and 0 < w < width:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-            image = sample.image.copy()
-            image[top : top + h, left : left + w] = MEAN_COLOUR
-            return Sample(image, sample.heatmaps)
-    return sample
+            return slice(top, top + h), slice(left, left + w)
+    return None
+
+
+def _covered(start: float, end: float, cells: int) -> np.ndarray:
+    """The share of each of `cells` equal cells of [0, 1] that [start, end] covers."""
+    edges = np.clip(np.linspace(0, 1, cells + 1), start, end)
+    return np.diff(edges) * cells

@@ -8,7 +8,7 @@ from pgfl.images import resized
 from pgfl.models.part_pooling import resize_heatmaps
 from pgfl.pose.keypoints import PARTS
 from pgfl.recipe import AugmentSettings
-from pgfl.training.augment import ERASED_AREA, Sample, augment, erase, flip, shift
+from pgfl.training.augment import ERASED_AREA, MEAN_COLOUR, Sample, augment, erase, flip, shift
 
 CELL = 4
 """Pixels of the picture in a cell of the maps."""
@@ -29,9 +29,14 @@ def marked(cell, part):
     return Sample(image, maps)
 
 
+def share_of_cells(mask):
+    """The share of each cell that a mask of the picture covers."""
+    return mask.reshape(ROWS, CELL, COLUMNS, CELL).mean(axis=(1, 3))
+
+
 def white_cells(image):
     """The share of each cell that is white."""
-    return (image[..., 0] == 255).reshape(ROWS, CELL, COLUMNS, CELL).mean(axis=(1, 3))
+    return share_of_cells(image[..., 0] == 255)
 
 
 def noise(seed=0):
@@ -135,6 +140,32 @@ def test_erasing_paints_one_rectangle_in_the_mean_colour_and_leaves_the_maps(see
     assert 0.8 * low <= changed.mean() <= 1.2 * high
 
 
+@given(st.integers(0, 2**32))
+def test_maps_can_lose_what_is_erased(seed):
+    sample = noise()
+    erased = erase(sample, np.random.default_rng(seed), maps_too=True)
+    left = 1 - share_of_cells((erased.image == MEAN_COLOUR).all(axis=2))
+    expected = sample.heatmaps * left
+    expected /= expected.sum(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(erased.heatmaps, expected, rtol=1e-3, atol=1e-7)
+    assert np.array_equal(erase(sample, np.random.default_rng(seed)).image, erased.image)
+
+
+def test_a_map_that_is_erased_whole_becomes_flat():
+    maps = np.zeros((8, ROWS, COLUMNS), np.float32)
+    maps[:, 8, 4] = 1
+    sample = Sample(noise().image, maps)
+    flat = [
+        erased.heatmaps
+        for seed in range(40)
+        for erased in [erase(sample, np.random.default_rng(seed), maps_too=True)]
+        if (erased.image[32:36, 16:20] == MEAN_COLOUR).all()
+    ]
+    assert flat
+    for result in flat:
+        np.testing.assert_allclose(result, 1 / (ROWS * COLUMNS), rtol=1e-6)
+
+
 @pytest.mark.parametrize("change", [flip, lambda s: shift(s, 3, 5)])
 def test_images_without_maps_are_changed_alike(change):
     sample = noise()
@@ -157,6 +188,10 @@ def test_probabilities_of_one_always_act():
         assert np.array_equal(flipped.image, flip(sample).image)
         erased = augment(sample, AugmentSettings(**NOTHING | {"erase": 1}), rng)
         assert not np.array_equal(erased.image, sample.image)
+        assert np.array_equal(erased.heatmaps, sample.heatmaps)
+        both = AugmentSettings(**NOTHING | {"erase": 1, "erase_maps": True})
+        covered = augment(sample, both, rng)
+        assert not np.array_equal(covered.heatmaps, sample.heatmaps)
 
 
 def test_crops_reach_the_padding_and_no_farther():

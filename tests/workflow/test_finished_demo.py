@@ -147,6 +147,23 @@ def test_the_report_shows_every_deliverable_and_says_what_data_it_is(finished):
     assert "What each part of the method contributes, on Occluded-Duke" in text
 
 
+# What stands on a page that a browser has drawn: the report's own scripts hide its first screen.
+DRAWN = {
+    "report.html": '<div id="loading-screen" style="display: none;">',
+    "failures.html": "<img",
+    "heatmaps.html": "<img",
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_browser_shows_the_pages_without_an_error_or_the_network(finished, browser, name):
+    seen = browser(finished.root / "results" / name)
+    # Snakemake's report carries a style sheet's script that says how it would rather be shipped.
+    errors = [line for line in seen.console if "should not be used in production" not in line]
+    assert (errors, seen.requests) == ([], [])
+    assert DRAWN[name] in seen.dom
+
+
 def test_a_deleted_report_is_made_again_and_nothing_else(finished):
     (finished.root / "results/report.html").unlink()
     assert finished.planned() == ["results/report.html"]

@@ -93,6 +93,9 @@ class LossSettings(Settings):
     """Weight of the multi-part contrastive loss (Eq. 5); 0 turns it off."""
     consistency: Literal["normalized", "mean", "literal"] = "normalized"
     """Eq. 4 on L2-normalised features, as a mean over channels, or as printed."""
+    consistency_scale: float = Field(100, gt=0)
+    """Multiplies Eq. 4's `normalized` form: the squared length of a feature is about that large,
+    and so lambda_cl keeps the paper's range."""
     contrastive: Literal["normalized", "raw"] = "normalized"
     """Eq. 5 on L2-normalised groups with a temperature, or on raw dot products as printed."""
     contrastive_temperature: float = Field(0.1, gt=0)
@@ -214,6 +217,7 @@ class Recipe(Settings):
             "loss": {
                 "part_distillation": loss.lambda_mcl > 0,
                 "consistency": loss.uses_consistency,
+                "consistency_scale": (loss.uses_consistency and loss.consistency == "normalized"),
                 "contrastive": loss.uses_contrastive,
                 "contrastive_temperature": (
                     loss.uses_contrastive and loss.contrastive == "normalized"

@@ -23,16 +23,18 @@ CHANGES = [
     ("model", "attention_temperature", 0.2),
     ("model", "foreground_scale", "matched"),
     ("loss", "consistency", "mean"),
+    ("loss", "consistency_scale", 30),
     ("loss", "contrastive", "raw"),
     ("loss", "contrastive_temperature", 0.2),
     ("training", "heatmaps", "shuffled"),
     ("training", "augment", {"erase_maps": True}),
 ]
+EQ_4 = {"consistency", "consistency_scale"}
 FOREGROUND = {"attention", "attention_temperature", "foreground_scale"}
 READ = {
     "baseline": (BASELINE, set()),
     "whole method": (WHOLE, {key for _, key, _ in CHANGES}),
-    "parts only": (PARTS_ONLY, {key for _, key, _ in CHANGES} - FOREGROUND - {"consistency"}),
+    "parts only": (PARTS_ONLY, {key for _, key, _ in CHANGES} - FOREGROUND - EQ_4),
     "parts by consistency": (
         BY_CONSISTENCY,
         {key for _, key, _ in CHANGES} - {"contrastive", "contrastive_temperature"},
@@ -82,6 +84,12 @@ def test_maps_are_erased_only_where_images_are():
         for erase_maps in (True, False)
     )
     assert with_maps.as_trained() == without.as_trained()
+
+
+@pytest.mark.parametrize("form", ["mean", "literal"])
+def test_only_the_normalized_form_of_eq_4_has_a_scale(form):
+    scaled = recipe(WHOLE | {"consistency": form, "consistency_scale": 7})
+    assert scaled.as_trained() == recipe(WHOLE | {"consistency": form}).as_trained()
 
 
 def test_raw_products_have_no_temperature():

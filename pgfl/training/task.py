@@ -69,12 +69,12 @@ def losses(
             features[name], labels, settings.triplet_margin
         )
     if settings.lambda_cl > 0:
-        terms["cl"] = settings.lambda_cl * consistency_loss(
-            features["global"], features["enhanced"], settings.consistency
+        terms["cl"] = settings.lambda_cl * _consistency(
+            features["global"], features["enhanced"], settings
         )
     if settings.lambda_mcl > 0 and settings.part_distillation == "consistency":
-        terms["part_cl"] = settings.lambda_mcl * consistency_loss(
-            features["global"], features["part"], settings.consistency
+        terms["part_cl"] = settings.lambda_mcl * _consistency(
+            features["global"], features["part"], settings
         )
     elif settings.lambda_mcl > 0:
         normalized = settings.contrastive == "normalized"
@@ -85,3 +85,9 @@ def losses(
             normalized=normalized,
         )
     return terms
+
+
+def _consistency(student: Tensor, teacher: Tensor, settings: LossSettings) -> Tensor:
+    """Eq. 4's loss in the chosen form and scale, without its lambda."""
+    scale = settings.consistency_scale if settings.consistency == "normalized" else 1.0
+    return scale * consistency_loss(student, teacher, settings.consistency)

@@ -40,10 +40,10 @@ class ModelSettings(Settings):
     """Input width in pixels."""
     part_pooling: Literal["sum", "mean"] = "sum"
     """g() of Eq. 1: `sum` is the heatmap-weighted mean, `mean` divides it by h*w as printed."""
-    attention: Literal["cosine", "dot", "centred", "maps", "uniform"] = "cosine"
-    """Eq. 2: `cosine` as the text says, `dot` as the formula says, `centred` as a cosine about the
-    image's mean feature, `maps` the mean of the part maps themselves, `uniform` as a control."""
-    attention_temperature: float = Field(0.1, gt=0)
+    attention: Literal["centred", "cosine", "dot", "maps", "uniform"] = "centred"
+    """Eq. 2: `centred` as a cosine about the image's mean feature, `cosine` as the text says, `dot`
+    as the formula says, `maps` the mean of the part maps themselves, `uniform` as a control."""
+    attention_temperature: float = Field(0.2, gt=0)
     """Divides the similarity before the softmax of Eq. 2 (cosine and centred only)."""
     foreground_scale: Literal["as_is", "matched"] = "as_is"
     """`matched`: in f_E = f_F + f_G, f_F is first brought to the length of f_G."""
@@ -154,8 +154,8 @@ class AugmentSettings(Settings):
     """Pixels of padding on every side before a random crop back to the input size."""
     erase: float = Field(0.5, ge=0, le=1)
     """Probability of random erasing."""
-    erase_maps: bool = False
-    """The maps lose what random erasing covers, instead of keeping their place."""
+    erase_maps: bool = True
+    """The maps lose what random erasing covers; else they keep their place."""
 
 
 class TrainingSettings(Settings):

@@ -20,14 +20,14 @@ CHANGES = [
     ("model", "second_layer4", "separate"),
     ("model", "attention", "uniform"),
     ("model", "attention", "maps"),
-    ("model", "attention_temperature", 0.2),
+    ("model", "attention_temperature", 0.4),
     ("model", "foreground_scale", "matched"),
     ("loss", "consistency", "mean"),
     ("loss", "consistency_scale", 30),
     ("loss", "contrastive", "raw"),
     ("loss", "contrastive_temperature", 0.2),
     ("training", "heatmaps", "shuffled"),
-    ("training", "augment", {"erase_maps": True}),
+    ("training", "augment", {"erase_maps": False}),
 ]
 EQ_4 = {"consistency", "consistency_scale"}
 FOREGROUND = {"attention", "attention_temperature", "foreground_scale"}

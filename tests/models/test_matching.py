@@ -85,16 +85,17 @@ def test_the_enhanced_feature_follows_from_the_equations(run, images, heatmaps):
             place = part.reshape(h, 2, w, 2).mean(axis=(1, 3))
             place /= place.sum()
             parts.append(sum(place[i, j] * own[:, i, j] for i in range(h) for j in range(w)))
-        f_l = np.mean(parts, axis=0)
+        mean = own.mean(axis=(1, 2))
+        f_l = np.mean(parts, axis=0) - mean
         scores = np.zeros((h, w))
         for i in range(h):
             for j in range(w):
-                lengths = np.linalg.norm(own[:, i, j]) * np.linalg.norm(f_l)
-                cosine = own[:, i, j] @ f_l / lengths
+                special = own[:, i, j] - mean
+                cosine = special @ f_l / np.linalg.norm(special) / np.linalg.norm(f_l)
                 scores[i, j] = np.exp(cosine / network.settings.attention_temperature)
         attention = scores / scores.sum()
         f_f = sum(attention[i, j] * own[:, i, j] for i in range(h) for j in range(w))
-        f_e = torch.from_numpy(f_f + own.mean(axis=(1, 2))).float()
+        f_e = torch.from_numpy(f_f + mean).float()
         expected = normalised(f_e, norm)
         torch.testing.assert_close(found[image], expected, rtol=1e-3, atol=1e-3)
 

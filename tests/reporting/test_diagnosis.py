@@ -88,7 +88,7 @@ def test_lengths_cosines_and_the_pull_of_eq_4_follow_from_the_features(data, mak
         lengths = np.linalg.norm(f_g, axis=1)
         cosine = (f_g * f_e).sum(axis=1) / lengths / np.linalg.norm(f_e, axis=1)
         # |g/|g| - e/|e||^2 = 2 - 2 cos, whose slope in g is 2 sin / |g|.
-        pull = 0.25 * 2 * np.sqrt(np.clip(1 - cosine**2, 0, None)) / lengths
+        pull = 0.25 * 100 * 2 * np.sqrt(np.clip(1 - cosine**2, 0, None)) / lengths
         wanted.append([lengths.mean(), cosine.mean(), pull.mean()])
     length, cosine, pull = np.mean(wanted, axis=0)
     assert found["length.global"] == pytest.approx(length, rel=1e-5)

@@ -16,7 +16,6 @@ import argparse
 import importlib.util
 import multiprocessing
 import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from memory import peak_mib
 from training import JPEG_QUALITY, best, print_table
 
 import pgfl
@@ -223,7 +223,7 @@ def searching(method: str, path: str, queries: int, threads: int) -> tuple[float
     channels = read_features_file(file).channels
     (query,) = vectors(queries, channels, seed=1)
     nearest(query, [query], 1)  # the libraries are warm before memory is looked at
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     start = time.perf_counter()
     if method == "ours":
         work = lambda: ours(file, query)  # noqa: E731
@@ -246,8 +246,7 @@ def searching(method: str, path: str, queries: int, threads: int) -> tuple[float
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return ready, min(seconds), grown / 1024
+    return ready, min(seconds), peak_mib() - before
 
 
 METHODS = {

@@ -5,19 +5,19 @@
 Prints Markdown tables: counting beside a plain Python loop and a batched argsort, the whole
 evaluation beside the bare matrix product, and re-ranking beside its dense definition. Every
 measurement has a process of its own. Time is the best of three runs where they are short;
-memory is by how much the process's peak resident size (ru_maxrss) grew during them, once the
+memory is by how much the process's peak resident size grew during them, once the
 inputs lay there and the libraries were warm.
 """
 
 import multiprocessing
 import platform
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
+from memory import peak_mib
 
 from pgfl.retrieval.distances import BLOCK_BYTES, LEAST_ROWS
 from pgfl.retrieval.metrics import evaluate, score
@@ -38,14 +38,13 @@ Measured = tuple[float, float]
 
 def measured(work: Callable[[], object]) -> Measured:
     """Run it up to three times."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     times = []
     while len(times) < 3 and sum(times) < SHORT:
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return min(times), grown / 1024
+    return min(times), peak_mib() - before
 
 
 def ids(queries: int, images: int) -> list[np.ndarray]:

@@ -41,8 +41,8 @@ class ModelSettings(Settings):
     part_pooling: Literal["sum", "mean"] = "sum"
     """g() of Eq. 1: `sum` is the heatmap-weighted mean, `mean` divides it by h*w as printed."""
     attention: Literal["centred", "cosine", "dot", "maps", "uniform"] = "centred"
-    """Eq. 2: `centred` as a cosine about the image's mean feature, `cosine` as the text says, `dot`
-    as the formula says, `maps` the mean of the part maps themselves, `uniform` as a control."""
+    """Eq. 2: `centred` as a cosine about the image's mean feature, `cosine` as the text says,
+    `dot` as the formula says, `maps` the mean of the part maps, `uniform` as a control."""
     attention_temperature: float = Field(0.2, gt=0)
     """Divides the similarity before the softmax of Eq. 2 (cosine and centred only)."""
     foreground_scale: Literal["as_is", "matched"] = "as_is"

@@ -217,21 +217,20 @@ class Recipe(Settings):
             "loss": {
                 "part_distillation": loss.lambda_mcl > 0,
                 "consistency": loss.uses_consistency,
-                "consistency_scale": (loss.uses_consistency and loss.consistency == "normalized"),
+                "consistency_scale": loss.uses_consistency and loss.consistency == "normalized",
                 "contrastive": loss.uses_contrastive,
                 "contrastive_temperature": (
                     loss.uses_contrastive and loss.contrastive == "normalized"
                 ),
             },
-            "training": {"heatmaps": loss.uses_heatmaps},
+            "training": {
+                "heatmaps": loss.uses_heatmaps,
+                "augment": {
+                    "erase_maps": loss.uses_heatmaps and self.training.augment.erase > 0,
+                },
+            },
         }
-        unread: dict[str, Any] = {
-            section: {key: True for key, is_read in keys.items() if not is_read}
-            for section, keys in read.items()
-        }
-        if not (loss.uses_heatmaps and self.training.augment.erase):
-            unread["training"]["augment"] = {"erase_maps"}
-        return Recipe.model_validate(self.model_dump(exclude=unread))
+        return Recipe.model_validate(self.model_dump(exclude=_unread(read)))
 
     @property
     def idle_code(self) -> frozenset[str]:
@@ -246,3 +245,12 @@ class Recipe(Settings):
             "pgfl.pose.store": loss.uses_heatmaps,
         }
         return frozenset(module for module, used in runs.items() if not used)
+
+
+def _unread(read: dict[str, Any]) -> dict[str, Any]:
+    """What `model_dump` has to leave out so that only what is read (a tree of booleans) stays."""
+    return {
+        key: _unread(value) if isinstance(value, dict) else True
+        for key, value in read.items()
+        if value is not True
+    }

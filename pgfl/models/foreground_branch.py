@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def foreground_attention(
-    features: Tensor, query: Tensor, similarity: str = "cosine", temperature: float = 0.1
+    features: Tensor, query: Tensor, similarity: str, temperature: float = 1.0
 ) -> Tensor:
     """Eq. 2: a softmax over positions of how much each resembles the pose-pooled feature f_L.
 
@@ -17,7 +17,7 @@ def foreground_attention(
             what is left when the image's mean feature is taken off both: what makes a position
             special, not what all have in common), or `uniform` (a control that looks everywhere
             alike).
-        temperature: divides the cosines.
+        temperature: divides the cosines; the other similarities have none.
 
     Returns:
         (N, h, w) float32, summing to one.

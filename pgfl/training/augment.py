@@ -97,7 +97,7 @@ def _moved_between(maps: np.ndarray, distance: float, axis: int) -> np.ndarray:
     return result
 
 
-def erase(sample: Sample, rng: np.random.Generator, maps_too: bool = False) -> Sample:
+def erase(sample: Sample, rng: np.random.Generator, maps_too: bool) -> Sample:
     """Paint a random rectangle in the mean colour (Zhong et al., 2017).
 
     The maps keep their place; with `maps_too` they lose what lies under the rectangle and are

@@ -47,7 +47,7 @@ def test_is_equations_2_and_3(shape, similarity, temperature):
 def test_attention_sums_to_one(similarity, scale):
     torch.manual_seed(0)
     features = scale * torch.randn(2, 8, 4, 3)
-    attention = foreground_attention(features, scale * torch.randn(2, 8), similarity)
+    attention = foreground_attention(features, scale * torch.randn(2, 8), similarity, 0.1)
     torch.testing.assert_close(attention.sum(dim=(1, 2)), torch.ones(2))
 
 
@@ -56,10 +56,10 @@ def test_centred_attention_does_not_see_what_all_positions_have_in_common():
     features, query = torch.randn(2, 8, 4, 3), torch.randn(2, 8)
     common = 10 * torch.randn(2, 8)
     moved = features + common[:, :, None, None]
-    alone = foreground_attention(features, query, "centred")
-    together = foreground_attention(moved, query + common, "centred")
+    alone = foreground_attention(features, query, "centred", 0.1)
+    together = foreground_attention(moved, query + common, "centred", 0.1)
     torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-5)
-    plain = foreground_attention(moved, query + common, "cosine")
+    plain = foreground_attention(moved, query + common, "cosine", 0.1)
     assert (plain.amax(dim=(1, 2)) < alone.amax(dim=(1, 2)) / 2).all()
 
 
@@ -70,7 +70,7 @@ def test_a_position_without_features_has_finite_gradients(similarity):
     features[:, :, 1, 1] = 0
     features.requires_grad_()
     query = features.mean(dim=(2, 3))
-    attention = foreground_attention(features, query, similarity)
+    attention = foreground_attention(features, query, similarity, 0.1)
     attend(features, attention).square().sum().backward()
     assert features.grad.isfinite().all() and features.grad.abs().sum() > 0
 
@@ -85,15 +85,15 @@ def test_uniform_attention_is_the_mean():
 
 def test_cosine_attention_looks_at_the_position_like_the_query():
     features = torch.randn(1, 32, 4, 3)
-    attention = foreground_attention(features, 0.01 * features[:, :, 2, 1])
+    attention = foreground_attention(features, 0.01 * features[:, :, 2, 1], "cosine", 0.1)
     assert attention[0, 2, 1] == attention.max() and attention.max() > 0.5
 
 
 def test_nothing_is_rounded_by_autocast():
     torch.manual_seed(0)
     features, query = torch.randn(2, 8, 4, 3), torch.randn(2, 8)
-    expected = foreground_attention(features, query)
+    expected = foreground_attention(features, query, "cosine", 0.1)
     with torch.autocast("cpu", torch.bfloat16):
-        attention = foreground_attention(features, query)
+        attention = foreground_attention(features, query, "cosine", 0.1)
         attended = attend(features, attention)
     assert torch.equal(attention, expected) and torch.equal(attended, attend(features, expected))

@@ -46,6 +46,6 @@ def _timm(name: str) -> ModuleType:
     except (ImportError, RuntimeError) as error:  # a torchvision for another torch: RuntimeError
         raise UserError(
             f"setting model.backbone: {name} needs the package timm and a torchvision built for "
-            f"this torch (pip install 'pgfl-kd[timm]'); importing it failed: {error}"
+            f"this torch (pip install -e '.[timm]' in the clone); importing it failed: {error}"
         ) from None
     return timm

@@ -142,7 +142,7 @@ def _tensorboard() -> type:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError(
-            "--tensorboard: the package tensorboard is not installed: pip install "
-            "'pgfl-kd[tensorboard]', or set resources.tensorboard: false"
+            "--tensorboard: the package tensorboard is not installed: type pip install "
+            "-e '.[tensorboard]' in the clone, or set resources.tensorboard: false"
         ) from None
     return SummaryWriter

@@ -147,5 +147,5 @@ def test_tensorboard_gets_every_epoch(clock, tmp_path, monkeypatch):
 
 def test_a_missing_tensorboard_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match=r"pip install 'pgfl-kd\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[tensorboard\]'"):
         Live(5, 10, tmp_path / "status.json", "cpu", tensorboard=tmp_path)

@@ -49,8 +49,8 @@ def flip(sample: Sample) -> Sample:
 def shift(sample: Sample, dy: int, dx: int) -> Sample:
     """Move the content by whole pixels; what enters is black, as after padding and cropping.
 
-    The maps move by the same share of their size, between cells too, and are brought back to a
-    sum of one. A map whose whole mass left the picture becomes flat: its part is not seen.
+    The maps move by the same share of their size, between cells too. Mass that leaves the picture
+    is spread (`_spread_the_rest`).
     """
     image = _moved(sample.image, dy, dx)
     if sample.heatmaps is None:
@@ -59,16 +59,17 @@ def shift(sample: Sample, dy: int, dx: int) -> Sample:
     _, rows, columns = sample.heatmaps.shape
     maps = _moved_between(sample.heatmaps, dy * rows / height, axis=1)
     maps = _moved_between(maps, dx * columns / width, axis=2)
-    return Sample(image, _summing_to_one(maps))
+    return Sample(image, _spread_the_rest(maps))
 
 
-def _summing_to_one(maps: np.ndarray) -> np.ndarray:
-    """(K, h, w) maps, changed in place; one that has nothing left becomes flat."""
-    sums = maps.sum(axis=(1, 2), keepdims=True)
-    maps[sums[:, 0, 0] == 0] = 1
-    sums[sums == 0] = maps[0].size
-    maps /= sums
-    return maps
+def _spread_the_rest(maps: np.ndarray) -> np.ndarray:
+    """(K, h, w) maps with what they lack to a sum of one spread evenly over all cells.
+
+    So a part that is not seen any more gets a flat map, as from a pose network, and one of which
+    little is left an almost flat one. Scaling the rest up would make a sharp peak of its rim.
+    """
+    missing = 1 - maps.sum(axis=(1, 2), keepdims=True)
+    return maps + np.maximum(missing, 0) / maps[0].size
 
 
 def _moved(array: np.ndarray, dy: int, dx: int) -> np.ndarray:
@@ -100,8 +101,8 @@ def _moved_between(maps: np.ndarray, distance: float, axis: int) -> np.ndarray:
 def erase(sample: Sample, rng: np.random.Generator, maps_too: bool) -> Sample:
     """Paint a random rectangle in the mean colour (Zhong et al., 2017).
 
-    The maps keep their place; with `maps_too` they lose what lies under the rectangle and are
-    brought back to a sum of one, as if something stood before the person.
+    The maps keep their place; with `maps_too` what lies under the rectangle is spread
+    (`_spread_the_rest`), as if something stood before the person.
     """
     rectangle = _rectangle(*sample.image.shape[:2], rng)
     if rectangle is None:
@@ -113,7 +114,7 @@ def erase(sample: Sample, rng: np.random.Generator, maps_too: bool) -> Sample:
             _covered(side.start / size, side.stop / size, cells)
             for side, size, cells in zip(rectangle, image.shape[:2], maps.shape[1:], strict=True)
         ]
-        maps = _summing_to_one(maps * (1 - np.outer(*shares)).astype(np.float32))
+        maps = _spread_the_rest(maps * (1 - np.outer(*shares)).astype(np.float32))
     return Sample(image, maps)
 
 

@@ -166,6 +166,10 @@ class PGFL(nn.Module):
         settings = self.settings
         if settings.attention == "maps":
             return maps.mean(dim=1)
+        query = parts.mean(dim=1)
+        if settings.attention == "centred" and settings.part_pooling == "mean":
+            # What it is compared with, less their mean, are positions: f_L has to be as large.
+            query = query * feature_map[0, 0].numel()
         return foreground_attention(
-            feature_map, parts.mean(dim=1), settings.attention, settings.attention_temperature
+            feature_map, query, settings.attention, settings.attention_temperature
         )

@@ -113,6 +113,16 @@ class LossSettings(Settings):
             raise ValueError(f"reid_on: names a feature twice (got {', '.join(self.reid_on)})")
         return self
 
+    @model_validator(mode="after")
+    def _the_part_branch_is_trained(self) -> "LossSettings":
+        # Eq. 5 itself gives its teacher no gradient: f_P would stay as it was initialised.
+        if self.lambda_mcl > 0 and not {"part", "fused"} & set(self.reid_on):
+            raise ValueError(
+                "lambda_mcl: needs 'part' or 'fused' in reid_on, or nothing trains f_P; "
+                "set it to 0, or add one"
+            )
+        return self
+
     @property
     def uses_part_branch(self) -> bool:
         """Whether any term needs the body-part branch (SAB)."""
@@ -155,7 +165,7 @@ class AugmentSettings(Settings):
     erase: float = Field(0.5, ge=0, le=1)
     """Probability of random erasing."""
     erase_maps: bool = True
-    """The maps lose what random erasing covers; else they keep their place."""
+    """What random erasing covers of a map is spread evenly over it; else maps keep their place."""
 
 
 class TrainingSettings(Settings):

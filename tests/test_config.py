@@ -89,6 +89,14 @@ def test_the_equations_as_printed_are_one_variant():
     assert not load_config({}).recipe("pgfl_kd").loss.expects_collapse
 
 
+def test_a_loss_that_is_changed_for_all_is_changed_in_every_model_that_has_it():
+    plain, changed = load_config({}), load_config({"loss": {"lambda_cl": 0.5, "lambda_mcl": 0.1}})
+    for variant in plain.variants:
+        before, after = plain.recipe(variant).loss, changed.recipe(variant).loss
+        for weight, value in (("lambda_cl", 0.5), ("lambda_mcl", 0.1)):
+            assert getattr(after, weight) == (value if getattr(before, weight) else 0), variant
+
+
 def test_every_value_of_a_sweep_is_a_variant_and_the_methods_own_is_the_method():
     config = load_config({"sweeps": {"lambda_mcl": [1, 0.25, 0.5, 0], "lambda_cl": [1e-05]}})
     assert config.sweep("lambda_mcl") == {
@@ -184,6 +192,10 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
             "setting variants.mine.loss.lamda_cl: no such setting; did you mean 'lambda_cl'",
         ),
         ({"loss": {"reid_on": ["part"]}}, "setting loss.reid_on: must hold 'global'"),
+        (
+            {"variants": {"mine": {"loss": {"reid_on": ["global", "enhanced"]}}}},
+            "setting variants.mine.loss.lambda_mcl: needs 'part' or 'fused' in reid_on",
+        ),
         (
             {"loss": {"reid_on": ["global", "global"]}},
             "setting loss.reid_on: names a feature twice",

@@ -60,3 +60,8 @@ ESTIMATORS: dict[Estimator, EstimatorSpec] = {
 }
 
 SMALL_WEIGHTS = Path(__file__).resolve().parent / "weights" / "hrnet_small.safetensors"
+
+
+def architecture_code(estimator: Estimator) -> list[str]:
+    """Our module that MMPose reads as a file, so that no import leads a hash of code to it."""
+    return ["pgfl.pose.configs.hrnet_small"] * (estimator == "hrnet_small")

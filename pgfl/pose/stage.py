@@ -2,7 +2,8 @@
 
 Images are computed in blocks, each kept in a file of its own as soon as it is done. An
 interrupted run goes on after the last whole block, several machines can share a split, and the
-store is put together from the blocks at the end, the same whoever computed them and when.
+store is put together from the blocks at the end, the same whenever they were computed, and by
+whichever machine of one kind (`precision: auto` is fp16 on a GPU, fp32 on a CPU).
 """
 
 import json
@@ -23,6 +24,7 @@ from pgfl.files import file_hash, text_hash, whole_file
 from pgfl.images import loaded_batches, read_image
 from pgfl.locks import locked
 from pgfl.pose.blocks import Block, BlockFolder
+from pgfl.pose.estimators import architecture_code
 from pgfl.pose.heatmaps import confidences, part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
@@ -67,7 +69,8 @@ def make_heatmaps(
     images = list(read_manifest(manifest, split)["image"])
     attributes = _attributes(settings, weights)
     # Blocks of other settings, code or images are another run's: they are never mixed.
-    identity = [split, file_hash(manifest), settings.model_dump(), code_hash("pgfl.pose.stage")]
+    code = code_hash("pgfl.pose.stage", *architecture_code(settings.estimator))
+    identity = [split, file_hash(manifest), settings.model_dump(), code]
     key = text_hash(json.dumps([identity, attributes]))[:16]
     folder = BlockFolder(state / key, len(images), settings.batch_size * BATCHES_A_BLOCK)
     with _held(state, shard):

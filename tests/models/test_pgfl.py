@@ -27,7 +27,10 @@ def build(small, **loss):
         ({}, ALL),
         (BASELINE | {"reid_on": ("global", "part")}, {"global", "part", "fused"}),
         (BASELINE | {"reid_on": ("global", "fused")}, {"global", "part", "fused"}),
-        (BASELINE | {"lambda_mcl": 0.25}, {"global", "part", "fused"}),
+        (
+            BASELINE | {"lambda_mcl": 0.25, "reid_on": ("global", "part")},
+            {"global", "part", "fused"},
+        ),
         (BASELINE | {"lambda_cl": 0.25}, {"global", "foreground", "enhanced"}),
         (BASELINE | {"reid_on": ("global", "enhanced")}, {"global", "foreground", "enhanced"}),
         (BASELINE | {"reid_on": ("global", "foreground", "part")}, ALL),
@@ -223,3 +226,17 @@ def test_pixels_are_normalised_as_imagenets():
 def test_the_student_alone_has_no_pose(small):
     keys = Student(small).state_dict().keys()
     assert all(key.startswith(("backbone.", "norm.")) for key in keys)
+
+
+@pytest.mark.parametrize("attention", ["centred", "cosine"])
+def test_attention_does_not_depend_on_how_large_parts_are_pooled(
+    small, images, heatmaps, attention
+):
+    found = {}
+    for pooling in ("sum", "mean"):
+        settings = small.model_copy(update={"attention": attention, "part_pooling": pooling})
+        model = build(settings).eval()
+        with torch.no_grad():
+            found[pooling] = model.attention(images, heatmaps)
+    torch.testing.assert_close(found["mean"], found["sum"])
+    assert found["sum"].std() > 0

@@ -18,7 +18,7 @@ from pgfl.failures import explain
 from pgfl.locks import join
 from pgfl.machine import memory_mb, visible_gpus
 from pgfl.orphans import SNAKEMAKE
-from pgfl.pose.estimators import SMALL_WEIGHTS
+from pgfl.pose.estimators import SMALL_WEIGHTS, architecture_code
 from pgfl.provenance import code_hash
 from pgfl.recipe import BRANCH_CODE, TIMM
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET

@@ -2,8 +2,7 @@
 from pgfl.sources import WEIGHTS
 
 WEIGHTS_FOLDER = "cache/weights"
-# The small HRNet's architecture is a file that MMPose reads, so no import leads to it.
-ARCHITECTURE = ["pgfl.pose.configs.hrnet_small"] * (settings.pose.estimator == "hrnet_small")
+ARCHITECTURE = architecture_code(settings.pose.estimator)
 
 
 # For each training set whose images are as drawn, the set whose archive brings the true joints.

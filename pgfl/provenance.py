@@ -35,10 +35,10 @@ RECORDED_PACKAGES = (
 def code_hash(*entry_modules: str, without: Collection[str] = ()) -> str:
     """One hash over the `pgfl` modules that the entry modules import, directly or through others.
 
-    Modules are parsed, never run. Comments, layout, docstrings (those of attributes, too) and the
-    modules of `WITHOUT_NUMBERS` do not count, so only an edit that can change what the code
-    computes changes the hash. Snakemake itself follows no imports: rules pass this hash as a
-    parameter, which makes exactly the stages that use an edited module run again.
+    Modules are parsed, never run. Comments, layout, docstrings (those of attributes, too), what an
+    error says and the modules of `WITHOUT_NUMBERS` do not count, so only an edit that can change
+    what the code computes changes the hash. Snakemake itself follows no imports: rules pass this
+    hash as a parameter, which makes exactly the stages that use an edited module run again.
 
     Args:
         entry_modules: where the stage begins.
@@ -114,11 +114,17 @@ def _plain(node: object) -> object:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes texts away that are statements of their own: docstrings, wherever they stand."""
+    """Takes texts away that decide no number: docstrings, wherever they stand, and messages."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if is_text else node
+
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                part.value = ""
+        return self.generic_visit(node)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         # Python 3.12 finds empty texts between the parts of an f-string.

@@ -22,7 +22,7 @@ def package(tmp_path, monkeypatch):
         "helper.py": "from . import sibling\nfrom .losses.relative import z\n"
         "from pgfl import errors\n"
         'y = 0\n"""Of an attribute."""\n\n\ndef help():\n    """Words."""\n    return 2\n',
-        "sibling.py": "x = 1\n",
+        "sibling.py": "x = 1\nif x > 2:\n    raise ValueError(f'one {x} word' + ' more')\n",
         "losses/relative.py": "z = 1\n",
         "errors.py": "x = 1\n",
         "unrelated.py": "x = 1\n",
@@ -46,6 +46,8 @@ def rehash():
         ("stage.py", "triplet.loss()", "triplet.loss() + 1"),
         ("losses/__init__.py", "", "y = 1\n"),
         ("sibling.py", "1", "2"),
+        ("sibling.py", "x > 2", "x > 3"),
+        ("sibling.py", "ValueError", "TypeError"),
         ("losses/relative.py", "1", "2"),
     ],
 )
@@ -64,6 +66,7 @@ def test_an_edit_anywhere_in_the_imports_changes_the_hash(package, file, old, ne
         ("helper.py", "Of an attribute.", "Of the attribute."),
         ("helper.py", 'y = 0\n"""Of an attribute."""\n', "y = 0\n"),
         ("errors.py", "x = 1", "x = 2"),
+        ("sibling.py", "one {x} word", "{x} in other words"),
         ("losses/triplet.py", "import math\n", "import math\n\n\n"),
         ("unrelated.py", "1", "2"),
         ("__init__.py", "1", "2"),

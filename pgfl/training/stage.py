@@ -105,6 +105,11 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
             "--pretrained: this recipe starts from ImageNet weights; give the file, or set "
             "model.pretrained: false"
         )
+    if inputs.pretrained is not None and not recipe.model.weights_file:
+        raise UserError(
+            f"--pretrained {inputs.pretrained}: this recipe starts from no file; leave it out, or "
+            "set model.pretrained: true and a backbone that has one"
+        )
     images = TrainingImages(inputs.manifest.parent, table, reader, recipe, seed)
     # Raises where the batches cannot be dealt, before there are processes to report it.
     EpochSampler(images.labels, recipe, seed, processes=job.devices)
@@ -200,6 +205,7 @@ def _identity(inputs: Inputs, recipe: Recipe, seed: int, devices: int) -> dict[s
     return {
         "seed": seed,
         "devices": devices,
+        "precision": _precision(recipe),
         "settings": recipe.model_dump(mode="json"),
         "code": code_hash("pgfl.training.stage", without=recipe.idle_code),
         "data": {name: file_hash(path) for name, path in files.items() if path is not None},

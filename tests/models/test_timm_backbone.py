@@ -82,6 +82,6 @@ def test_a_missing_timm_is_one_line(monkeypatch, error):
 
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Refuse(), *sys.meta_path])
-    with pytest.raises(UserError, match=r"pip install 'pgfl-kd\[timm\]'") as caught:
+    with pytest.raises(UserError, match=r"pip install -e '.\[timm\]'") as caught:
         PGFL(settings(), LossSettings(), identities=3)
     assert "\n" not in str(caught.value)

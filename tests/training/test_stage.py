@@ -24,7 +24,7 @@ from pgfl.files import file_hash
 from pgfl.models.resnet import build_resnet
 from pgfl.models.student_file import load_student
 from pgfl.recipe import LossSettings
-from pgfl.training import loop
+from pgfl.training import loop, stage
 from pgfl.training.checkpoint import save_checkpoint
 from pgfl.training.stage import Job, run_training
 
@@ -34,6 +34,12 @@ OUTPUTS = ("model.safetensors", "branches.safetensors", "history.csv")
 
 def bare_pickle(content, path):
     path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+def pretrained(recipe):
+    """The same from ImageNet weights."""
+    model = recipe.model.model_copy(update={"pretrained": True})
+    return recipe.model_copy(update={"model": model})
 
 
 def train(inputs, recipe, out, seed=0, workers=0):
@@ -165,7 +171,7 @@ def test_a_baseline_starts_from_pretrained_weights_and_reads_no_heatmaps(
     path = tmp_path / "resnet18.pth"
     torch.save(weights | classifier, path)
     inputs = replace(data, heatmaps=None, pretrained=path)
-    recipe = make_recipe(baseline=True, epochs=1, learning_rate=1e-9)
+    recipe = pretrained(make_recipe(baseline=True, epochs=1, learning_rate=1e-9))
     train(inputs, recipe, tmp_path / "run")
     student, _ = load_student(tmp_path / "run" / "model.safetensors")
     for name, parameter in student.backbone.named_parameters():
@@ -180,7 +186,7 @@ def test_code_in_pretrained_weights_is_never_run(data, make_recipe, tmp_path, tr
     path = tmp_path / "resnet18.pth"
     write({"conv1.weight": bomb}, path)
     with pytest.raises(UserError, match=r"resnet18.pth: "):
-        train(replace(data, pretrained=path), make_recipe(), tmp_path / "run")
+        train(replace(data, pretrained=path), pretrained(make_recipe()), tmp_path / "run")
     assert not marker.exists() and list((tmp_path / "run").iterdir()) == []
 
 
@@ -212,10 +218,25 @@ def test_heatmaps_of_other_images_are_refused(data, make_recipe, tmp_path):
 
 
 def test_a_pretrained_recipe_does_not_start_from_random_weights(data, make_recipe, tmp_path):
-    recipe = make_recipe()
-    model = recipe.model.model_copy(update={"pretrained": True})
     with pytest.raises(UserError, match="--pretrained: this recipe starts from ImageNet weights"):
-        train(data, recipe.model_copy(update={"model": model}), tmp_path)
+        train(data, pretrained(make_recipe()), tmp_path)
+
+
+def test_weights_that_a_recipe_does_not_start_from_are_refused(data, make_recipe, tmp_path):
+    path = tmp_path / "resnet18.pth"
+    torch.save(build_resnet("resnet18").state_dict(), path)
+    with pytest.raises(
+        UserError, match=r"--pretrained .*resnet18\.pth: this recipe starts from no"
+    ):
+        train(replace(data, pretrained=path), make_recipe(), tmp_path / "run")
+
+
+def test_a_run_of_another_precision_is_another_run(data, make_recipe, tmp_path, monkeypatch):
+    recipe = make_recipe(precision="auto")
+    for native in (True, False):
+        monkeypatch.setattr("pgfl.devices.native_bf16", lambda device, native=native: native)
+        identity = stage._identity(data, recipe, seed=0, devices=1)
+        assert identity["precision"] == ("bf16-mixed" if native else "32-true")
 
 
 def test_a_stopped_run_leaves_its_status(data, make_recipe, tmp_path, monkeypatch):

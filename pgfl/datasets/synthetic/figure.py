@@ -19,30 +19,10 @@ UP = np.array([0, 1.0, 0])
 LEFT = np.array([1.0, 0, 0])
 BEHIND = np.array([0, 0, -1.0])
 
-COCO_JOINTS = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
-
 # How far below the drawn surface a joint lies when nothing else of the body covers it, in
 # units of the person's height: shallow in the face, deep inside shoulders and hips.
 JOINT_DEPTH = np.repeat(
-    # nose and eyes, ears, shoulders, elbows and wrists, hips, knees, ankles
+    # In COCO's order: nose and eyes, ears, shoulders, elbows and wrists, hips, knees, ankles
     [0.03, 0.035, 0.12, 0.06, 0.14, 0.07, 0.11],
     [3, 2, 2, 4, 2, 2, 2],
 )

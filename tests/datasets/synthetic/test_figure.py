@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pgfl.datasets.synthetic import figure
-from pgfl.datasets.synthetic.figure import COCO_JOINTS, Pose
+from pgfl.datasets.synthetic.figure import Pose
 from pgfl.datasets.synthetic.identity import sample_identity
+from pgfl.pose.keypoints import KEYPOINTS
 
 STANDING = Pose(yaw=0.0, elevation=0.0, phase=0.0, pace=0.15, head_turn=0.0, carry=0)
 LIGHT = (0.0, -0.5, 0.8)
@@ -22,7 +23,7 @@ def seen(pose, person=PLAIN):
     projection = figure.moved(figure.project(posed, 230), 80, 12)
     drawing = figure.draw(np.zeros((256, 160, 3), np.uint8), posed, projection, LIGHT)
     visible = figure.unoccluded_by_self(projection, drawing)
-    return projection, dict(zip(COCO_JOINTS, visible, strict=True)), drawing.silhouette
+    return projection, dict(zip(KEYPOINTS, visible, strict=True)), drawing.silhouette
 
 
 def test_all_joints_are_seen_from_the_front():
@@ -47,7 +48,7 @@ def test_the_far_side_is_hidden_in_profile(yaw, near, far):
 
 @pytest.mark.parametrize("name", ["eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee"])
 def test_left_is_the_persons_own_left(name):
-    left, right = (COCO_JOINTS.index(f"{side}_{name}") for side in ("left", "right"))
+    left, right = (KEYPOINTS.index(f"{side}_{name}") for side in ("left", "right"))
     front, back = (seen(replace(STANDING, yaw=yaw))[0].joints for yaw in (0.0, np.pi))
     assert front[left, 0] > front[right, 0]
     assert back[left, 0] < back[right, 0]

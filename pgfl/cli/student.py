@@ -53,9 +53,12 @@ def search(
     model: Model,
     top: Annotated[int, typer.Option(min=1, help="Gallery images for each query.")] = 10,
     shown: Annotated[int, typer.Option(min=1, help="Queries on a page, at most.")] = 100,
-    gallery_images: Annotated[
+    query_images: Annotated[
         Path | None,
-        typer.Option(help="Where a .npz gallery has its images now, if they have moved."),
+        typer.Option(help="Where a .npz query has its images now, if they have moved."),
+    ] = None,
+    gallery_images: Annotated[
+        Path | None, typer.Option(help="Likewise of the gallery; one does for two of one folder.")
     ] = None,
     batch_size: BatchSize = 64,
     device: Device = "",
@@ -65,8 +68,9 @@ def search(
     import pgfl
     from pgfl.student import stage
 
-    if gallery_images is not None and not gallery_images.is_dir():
-        raise UserError(f"--gallery-images {gallery_images}: no such folder")
+    for option, now in (("--query-images", query_images), ("--gallery-images", gallery_images)):
+        if now is not None and not now.is_dir():
+            raise UserError(f"{option} {now}: no such folder")
     found = stage.search(
         pgfl.load(model, device or None, precision),
         query,
@@ -74,6 +78,7 @@ def search(
         out,
         top=top,
         shown=shown,
+        query_images=query_images,
         gallery_images=gallery_images,
         batch_size=batch_size,
     )

@@ -21,7 +21,7 @@ def nearest(
     query: np.ndarray,
     chunks: Iterable[np.ndarray],
     top: int,
-    own_rows: Sequence[int] | None = None,
+    own_rows: Sequence[Sequence[int]] | None = None,
 ) -> Nearest:
     """The k nearest gallery images of each query, by cosine similarity.
 
@@ -32,7 +32,7 @@ def nearest(
         query: float32 (Q, d).
         chunks: float32 (n, d) each, the gallery's features in order.
         top: k.
-        own_rows: for each query its own place in the gallery, which is left out, or -1.
+        own_rows: for each query the places in the gallery of its own file, which are left out.
 
     Raises:
         ValueError: wrong shapes, NaN or infinity, or k below one.
@@ -46,9 +46,9 @@ def nearest(
         start = 0
         for block in distance_blocks(*checked_features(query, chunk), "cosine"):
             for place, row in enumerate(block, start=start):
-                own = -1 if own_rows is None else own_rows[place] - first
-                if 0 <= own < len(row):
-                    row[own] = np.inf
+                for own in own_rows[place] if own_rows else ():
+                    if first <= own < first + len(row):
+                        row[own - first] = np.inf
                 _take_nearer(distances[place], rows[place], row, first)
             start += len(block)
         first += len(chunk)

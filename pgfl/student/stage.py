@@ -1,7 +1,9 @@
 """`pgfl search`: queries and a gallery in, pages, pictures and tables out."""
 
 import tempfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pgfl.errors import UserError
@@ -26,6 +28,7 @@ def search(
     *,
     top: int = 10,
     shown: int = 100,
+    query_images: Path | None = None,
     gallery_images: Path | None = None,
     batch_size: int = 64,
 ) -> Results:
@@ -40,7 +43,9 @@ def search(
         outs: .html, .png and .csv files; pages and pictures show only the first queries.
         top: images in each list.
         shown: queries on a page.
-        gallery_images: where a gallery of features has its images now, if they have moved.
+        query_images: where queries of features have their images now, if they have moved; said
+            of one of two files that were made of one folder, it holds for both.
+        gallery_images: likewise.
         batch_size: images at a time.
 
     Returns:
@@ -55,13 +60,19 @@ def search(
     with tempfile.TemporaryDirectory() as temporary:
         queries = _features(student, query, Path(temporary) / "query.npz", batch_size)
         everyone = _features(student, gallery, Path(temporary) / "gallery.npz", batch_size)
-        folder = everyone.folder if gallery_images is None else gallery_images
-        own_rows = _own_rows(queries, everyone, folder)
+        if query.suffix == gallery.suffix == ".npz" and queries.folder == everyone.folder:
+            query_images, gallery_images = (
+                query_images or gallery_images,
+                gallery_images or query_images,
+            )
+        queries = replace(queries, folder=query_images or queries.folder)
+        everyone = replace(everyone, folder=gallery_images or everyone.folder)
+        own_rows = _own_rows(queries, everyone)
         try:
             found = nearest(queries.load(), everyone.chunks(), top, own_rows)
         except ValueError as error:
             raise UserError(f"{gallery}: cannot be searched: {error}") from None
-    results = _results(queries, everyone, folder, found)
+    results = _results(queries, everyone, found)
     for out in outs:
         WRITERS[out.suffix](_shortened(results, out, shown), out)
     return results
@@ -88,28 +99,33 @@ def _features(student: Embedder, given: Path, out: Path, batch_size: int) -> Fea
     return file
 
 
-def _own_rows(queries: FeaturesFile, gallery: FeaturesFile, folder: Path) -> list[int]:
-    """For each query the row of the gallery that is the same file, or -1."""
-    own = {(queries.folder / name).resolve(): place for place, name in enumerate(queries.names)}
-    file_names = {path.name for path in own}
-    rows = [-1] * len(own)
-    for row, name in enumerate(gallery.names):
-        # Asking the file system about each of a million images would take a minute.
-        if name.rpartition("/")[2] not in file_names:
-            continue
-        place = own.get((folder / name).resolve())
-        if place is not None:
-            rows[place] = row
+def _own_rows(queries: FeaturesFile, gallery: FeaturesFile) -> list[list[int]]:
+    """For each query the rows of the gallery that are the same file."""
+    rows: list[list[int]] = [[] for _ in queries.names]
+    paths = [queries.folder / name for name in queries.names]
+    for place, row in _same_files(paths, gallery):
+        rows[place].append(row)
     return rows
 
 
-def _results(
-    queries: FeaturesFile, gallery: FeaturesFile, folder: Path, found: Nearest
-) -> Results:
+def _same_files(paths: Sequence[Path], file: FeaturesFile) -> Iterator[tuple[int, int]]:
+    """Which paths lead to images in a file of features: the path's place, and the row."""
+    places = defaultdict(list)
+    for place, path in enumerate(paths):
+        places[path.resolve()].append(place)
+    last_parts = {path.name for path in [*paths, *places]}
+    for row, name in enumerate(file.names):
+        # Asking the file system about each of a million images would take a minute.
+        if name.rpartition("/")[2] in last_parts:
+            for place in places.get((file.folder / name).resolve(), ()):
+                yield place, row
+
+
+def _results(queries: FeaturesFile, gallery: FeaturesFile, found: Nearest) -> Results:
     rows = []
     for name, places, scores in zip(queries.names, found.rows, found.scores, strict=True):
         hits = [
-            Hit(folder / str(gallery.names[place]), float(score))
+            Hit(gallery.folder / str(gallery.names[place]), float(score))
             for place, score in zip(places, scores, strict=True)
             if place >= 0
         ]
@@ -121,7 +137,7 @@ def _results(
     left_out = len(queries.unreadable) + len(gallery.unreadable)
     if left_out:
         about.append(f"{_counted(left_out, 'file', 'files')} could not be read and took no part.")
-    return Results(f"The most alike: {counts}", about, rows, folder)
+    return Results(f"The most alike: {counts}", about, rows, gallery.folder)
 
 
 def _shortened(results: Results, out: Path, shown: int) -> Results:

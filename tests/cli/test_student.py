@@ -47,6 +47,13 @@ def test_from_a_folder_to_a_page(place):
     assert (place / "r.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("option", ["--query-images", "--gallery-images"])
+def test_where_images_have_moved_must_be_a_folder(place, option):
+    files = ["--query", "photos", "--gallery", "photos", "-o", "r.csv", "-m", "m.safetensors"]
+    found = pgfl("search", *files, option, "none", cwd=place)
+    assert found.returncode == 1 and found.stderr == f"error: {option} none: no such folder\n"
+
+
 def test_a_killed_run_goes_on(place):
     command = ["embed", "photos", "-o", "f.npz", "-m", "m.safetensors", "--batch-size", "1"]
     running = subprocess.Popen([sys.executable, "-m", "pgfl", *command], cwd=place)

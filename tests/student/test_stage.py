@@ -81,6 +81,51 @@ def test_images_that_have_moved(student, people, tmp_path):
     assert out.exists()
 
 
+@pytest.mark.parametrize("option", ["query_images", "gallery_images"])
+def test_two_files_of_one_folder_move_together(student, people, tmp_path, option):
+    features, outs = tmp_path / "people.npz", [tmp_path / "a.csv", tmp_path / "a.html"]
+    embed_folder(student, people, features)
+    search(student, features, features, [tmp_path / "before.csv"])
+    moved = people.rename(tmp_path / "elsewhere")
+    search(student, features, features, outs, **{option: moved})
+    found = lists(outs[0])
+    assert found == lists(tmp_path / "before.csv")
+    assert not any(query in dict(hits) for query, hits in found.items())
+    assert outs[1].exists()
+
+
+def test_queries_that_have_moved(student, people, tmp_path):
+    embed_folder(student, people / "more", tmp_path / "more.npz")
+    moved = (people / "more").rename(people / "less")
+    out = tmp_path / "a.html"
+    with pytest.raises(UserError, match="more"):
+        search(student, tmp_path / "more.npz", people, [out])
+    search(student, tmp_path / "more.npz", people, [out], query_images=moved, top=10)
+    # Found by the other query only.
+    assert out.read_text().count('class="name">less/09.JPG<') == 1
+
+
+def test_a_folder_of_queries_stays_where_a_moved_gallery_was(student, people, tmp_path):
+    embed_folder(student, people, tmp_path / "people.npz")
+    moved = people.rename(tmp_path / "elsewhere")
+    people.mkdir()
+    shutil.copy(moved / "01.jpg", people / "new.jpg")
+    out = tmp_path / "a.html"
+    search(student, people, tmp_path / "people.npz", [out], gallery_images=moved, top=1)
+    assert "new.jpg" in out.read_text() and 'class="name">01.jpg<' in out.read_text()
+
+
+def test_queries_that_are_one_file_are_not_found_under_either_name(student, people, tmp_path):
+    (people / "more" / "link.jpg").symlink_to("../01.jpg")
+    search(student, people, people, [tmp_path / "a.csv"], top=20)
+    found = lists(tmp_path / "a.csv")
+    assert len(found) == 12
+    for query in ("01.jpg", "more/link.jpg"):
+        assert len(found[query]) == 10
+        assert not {"01.jpg", "more/link.jpg"} & set(dict(found[query]))
+    assert {"01.jpg", "more/link.jpg"} <= set(dict(found["00.png"]))
+
+
 def test_another_models_features_are_refused(student, other_model_file, people, tmp_path):
     embed_folder(student, people, tmp_path / "people.npz")
     other = pgfl.load(other_model_file, device="cpu")

@@ -22,7 +22,9 @@ PASS_BYTES = 2 * 2**20
 """How much of the features is looked at in one go: it should stay in a core's cache."""
 
 
-def checked_features(query_features: Array, gallery_features: Array) -> tuple[Tensor, Tensor]:
+def checked_features(
+    query_features: Array, gallery_features: Array, first: int = 0
+) -> tuple[Tensor, Tensor]:
     """Both as tensors of one type, float32 or float64, on one device: those of the gallery.
 
     float32 and float64 galleries are not copied; other types become float32.
@@ -30,6 +32,7 @@ def checked_features(query_features: Array, gallery_features: Array) -> tuple[Te
     Args:
         query_features: (Q, c).
         gallery_features: (G, c).
+        first: the place of the gallery's first row in the whole, for messages.
 
     Raises:
         ValueError: wrong shapes; NaN, infinity, or numbers whose squares overflow.
@@ -39,10 +42,10 @@ def checked_features(query_features: Array, gallery_features: Array) -> tuple[Te
         raise ValueError(f"query has {query.shape[1]} channels, gallery {gallery.shape[1]}")
     gallery = gallery if gallery.dtype == torch.float64 else gallery.float()
     query = query.to(gallery)
-    for features, name in ((query, "query"), (gallery, "gallery")):
+    for features, name, start in ((query, "query", 0), (gallery, "gallery", first)):
         wrong = ~squared_lengths(features).to(features.dtype).isfinite()
         if wrong.any():
-            row = int(wrong.nonzero()[0])
+            row = start + int(wrong.nonzero()[0])
             raise ValueError(
                 f"{name}_features: row {row} holds NaN or infinity, or is too long to be squared"
             )

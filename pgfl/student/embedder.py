@@ -20,6 +20,7 @@ AnyImage = str | os.PathLike[str] | Image.Image | np.ndarray
 """A path, a Pillow image, or uint8 (H, W, 3), RGB; of any size."""
 
 PRECISIONS = ("fp32", "half", "auto")
+DEVICES = ("cpu", "cuda")
 SHORTEST = 1e-12
 """Features are divided by their length, or by this where they are shorter."""
 
@@ -171,6 +172,8 @@ def _device(wanted: str | torch.device | None) -> torch.device:
         return pick_device()
     try:
         device = torch.device(wanted)
+        if device.type not in DEVICES:
+            raise RuntimeError(f"known: {', '.join(DEVICES)}")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         reason = str(error).splitlines()[0]

@@ -44,7 +44,7 @@ def nearest(
     first = 0
     for chunk in chunks:
         start = 0
-        for block in distance_blocks(*checked_features(query, chunk), "cosine"):
+        for block in distance_blocks(*checked_features(query, chunk, first), "cosine"):
             for place, row in enumerate(block, start=start):
                 for own in own_rows[place] if own_rows else ():
                     if first <= own < first + len(row):

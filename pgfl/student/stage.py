@@ -61,17 +61,16 @@ def search(
         queries = _features(student, query, Path(temporary) / "query.npz", batch_size)
         everyone = _features(student, gallery, Path(temporary) / "gallery.npz", batch_size)
         if query.suffix == gallery.suffix == ".npz" and queries.folder == everyone.folder:
-            query_images, gallery_images = (
-                query_images or gallery_images,
-                gallery_images or query_images,
-            )
+            query_images = query_images or gallery_images
+            gallery_images = gallery_images or query_images
         queries = replace(queries, folder=query_images or queries.folder)
         everyone = replace(everyone, folder=gallery_images or everyone.folder)
-        own_rows = _own_rows(queries, everyone)
         try:
-            found = nearest(queries.load(), everyone.chunks(), top, own_rows)
+            most = min(top, len(everyone.names))
+            own_rows = _own_rows(queries, everyone)
+            found = nearest(queries.load(), everyone.chunks(), most, own_rows)
         except ValueError as error:
-            raise UserError(f"{gallery}: cannot be searched: {error}") from None
+            raise UserError(f"{query} cannot be searched for in {gallery}: {error}") from None
     results = _results(queries, everyone, found)
     for out in outs:
         WRITERS[out.suffix](_shortened(results, out, shown), out)

@@ -133,6 +133,8 @@ def test_devices_and_precisions(model_file, student, people):
         pgfl.load(model_file, precision="fp8")
     with pytest.raises(UserError, match="device abacus: cannot be used here"):
         pgfl.load(model_file, device="abacus")
+    with pytest.raises(UserError, match=r"device meta: cannot be used here \(known: cpu, cuda\)"):
+        pgfl.load(model_file, device="meta")
     with pytest.raises(UserError, match="no such weights file"):
         pgfl.load("none.safetensors")
     path = people / "01.jpg"

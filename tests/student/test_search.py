@@ -63,8 +63,10 @@ def test_what_cannot_be_compared():
     one = np.ones((1, 3), np.float32)
     with pytest.raises(ValueError, match="query has 3 channels, gallery 4"):
         nearest(one, [np.ones((2, 4), np.float32)], 1)
-    with pytest.raises(ValueError, match="NaN"):
-        nearest(one, [one * np.nan], 1)
+    with pytest.raises(ValueError, match="gallery_features: row 2 holds NaN"):
+        nearest(one, [np.ones((2, 3), np.float32), one * np.nan], 1)
+    with pytest.raises(ValueError, match="query_features: row 0 holds NaN"):
+        nearest(one * np.nan, [one, one], 1)
     with pytest.raises(ValueError, match="top must be at least 1"):
         nearest(one, [one], 0)
 

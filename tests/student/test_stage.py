@@ -161,3 +161,21 @@ def test_wrong_arguments_are_said_at_once(student, people, tmp_path):
         search(student, people, people, [tmp_path / "a.pdf"])
     with pytest.raises(UserError, match=r"none: no such file or folder"):
         search(student, people / "none", people, [tmp_path / "a.csv"])
+
+
+def test_more_is_asked_for_than_any_memory_holds(student, people, tmp_path):
+    search(student, people / "01.jpg", people, [tmp_path / "a.csv"], top=10**11)
+    assert len(lists(tmp_path / "a.csv")["01.jpg"]) == 10
+
+
+def test_features_that_are_no_numbers_are_named_by_their_row(student, people, tmp_path):
+    good = embed_folder(student, people, tmp_path / "good.npz")
+    with np.load(good.path) as content:
+        arrays = dict(content)
+    arrays["features"][7, 3] = np.nan
+    np.savez(tmp_path / "bad.npz", **arrays)
+    for query, gallery, wrong in (("good", "bad", "gallery"), ("bad", "good", "query")):
+        files = [tmp_path / f"{name}.npz" for name in (query, gallery)]
+        said = rf"{query}\.npz cannot be searched for in .*{gallery}\.npz: {wrong}_features: row 7"
+        with pytest.raises(UserError, match=said):
+            search(student, *files, [tmp_path / "a.csv"])

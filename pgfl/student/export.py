@@ -84,11 +84,13 @@ def export(path: Path, out: Path, precision: str = "fp32") -> Exported:
         precision: `fp32`, or `fp16` for the backbone (input, BNNeck and output stay as they are).
 
     Raises:
-        UserError: the student cannot be loaded, a package is missing, the graph holds more than
-            the plain backbone, or its features are not PyTorch's.
+        UserError: another ending than .onnx, the student cannot be loaded, a package is missing,
+            the graph holds more than the plain backbone, or its features are not PyTorch's.
     """
     if precision not in FARTHEST:
         raise UserError(f"no precision {precision!r}; known: {', '.join(FARTHEST)}")
+    if out.suffix != ".onnx":
+        raise UserError(f"{out}: students are exported as .onnx; choose such a name")
     _need_packages()
     reference = Embedder(path, "cpu", "fp32")
     student, settings = load_student(path)

@@ -65,6 +65,8 @@ def search(
             gallery_images = gallery_images or query_images
         queries = replace(queries, folder=query_images or queries.folder)
         everyone = replace(everyone, folder=gallery_images or everyone.folder)
+        _spare_images(outs, queries)
+        _spare_images(outs, everyone)
         try:
             most = min(top, len(everyone.names))
             own_rows = _own_rows(queries, everyone)
@@ -96,6 +98,13 @@ def _features(student: Embedder, given: Path, out: Path, batch_size: int) -> Fea
     for name in file.unreadable:
         print(f"note: {given / name}: cannot be read as an image; left out")
     return file
+
+
+def _spare_images(outs: Sequence[Path], file: FeaturesFile) -> None:
+    """Refuse to write over an image that was searched for or in."""
+    for place, row in _same_files(outs, file):
+        image = file.folder / str(file.names[row])
+        raise UserError(f"{outs[place]}: would replace the image {image}; choose another name")
 
 
 def _own_rows(queries: FeaturesFile, gallery: FeaturesFile) -> list[list[int]]:

@@ -136,6 +136,14 @@ def test_wrong_precision_and_missing_packages(model_file, tmp_path, monkeypatch)
         export(model_file, tmp_path / "student.onnx")
 
 
+def test_a_student_is_not_replaced_by_its_export(model_file, tmp_path):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(model_file.read_bytes())
+    with pytest.raises(UserError, match=r"m\.safetensors: students are exported as \.onnx"):
+        export(path, path)
+    assert path.read_bytes() == model_file.read_bytes()
+
+
 def test_the_census_counts_as_by_hand():
     def tensor(name, *dims):
         values = np.ones(dims, np.float32)

@@ -163,6 +163,23 @@ def test_wrong_arguments_are_said_at_once(student, people, tmp_path):
         search(student, people / "none", people, [tmp_path / "a.csv"])
 
 
+@pytest.mark.parametrize("given", ["01.png", ".", "people.npz"])
+def test_no_image_is_replaced_by_what_was_found(student, people, tmp_path, given):
+    image = people / "01.png"
+    shutil.copy(people / "00.png", image)
+    content = image.read_bytes()
+    embed_folder(student, people, people / "people.npz")
+    (tmp_path / "link.png").symlink_to(image)
+    for out in (image, people / "more" / ".." / "01.png", tmp_path / "link.png"):
+        with pytest.raises(UserError, match=r"would replace the image .*01\.png; choose another"):
+            search(student, people / given, people / "more", [tmp_path / "a.csv", out])
+        with pytest.raises(UserError, match=f"{out.name}: would replace the image"):
+            search(student, people / "03.png", people / given, [out])
+    assert image.read_bytes() == content and not (tmp_path / "a.csv").exists()
+    search(student, image, people / "more", [people / "result.png"])
+    assert (people / "result.png").exists()
+
+
 def test_more_is_asked_for_than_any_memory_holds(student, people, tmp_path):
     search(student, people / "01.jpg", people, [tmp_path / "a.csv"], top=10**11)
     assert len(lists(tmp_path / "a.csv")["01.jpg"]) == 10

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from pgfl.devices import pick_device
 from pgfl.errors import UserError
+from pgfl.explain import shown_key
 from pgfl.files import file_hash
 from pgfl.images import loaded_batches, read_image, resized
 from pgfl.models.student_file import load_student, read_metadata
@@ -88,8 +89,9 @@ class Embedder:
             float32 (N, channels). The dot product of two rows is their cosine similarity.
 
         Raises:
-            UserError: a file cannot be read as an image.
-            TypeError: something that is no image, or of another type than uint8.
+            UserError: a file cannot be read as an image, or a Pillow image cannot be decoded.
+            TypeError: something that is no image, or of another type than uint8; a Pillow image
+                of mode I or F, whose numbers have no known range.
             ValueError: an array of another shape, or a batch size below one.
         """
         given = _listed(images)
@@ -142,14 +144,27 @@ def _pixels(image: AnyImage, name: str) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        # Files are turned upright when they are read, so this one is, too.
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        image = _decoded(image, name)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = f"an array of {image.dtype}" if isinstance(image, np.ndarray) else type(image)
         raise TypeError(f"{name}: neither a path, a Pillow image nor a uint8 array, but {kind}")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"{name}: must be (H, W, 3), RGB, got {image.shape}")
     return np.ascontiguousarray(image)
+
+
+def _decoded(image: Image.Image, name: str) -> np.ndarray:
+    """A Pillow image as if it had been read from its file."""
+    if image.mode in ("I", "F"):
+        raise TypeError(f"{name}: a Pillow image of mode {image.mode}; scale it to uint8 first")
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            # OpenCV takes the upper byte; Pillow would make white of all above 255.
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        return np.asarray(upright.convert("RGB"))
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        raise UserError(f"{name}: cannot be decoded ({shown_key(error)})") from None
 
 
 def _preprocessing(path: Path) -> dict:

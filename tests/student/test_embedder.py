@@ -68,6 +68,26 @@ def test_grey_and_transparent_pictures_are_colours_first(student, people):
     assert np.array_equal(student.embed([seen]), student.embed([people / "01.jpg"]))
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pictures_of_16_bits_are_read_as_their_files_are(student, tmp_path, suffix):
+    path = tmp_path / f"deep.{suffix}"
+    rng = np.random.default_rng(0)
+    assert cv2.imwrite(str(path), rng.integers(0, 2**16, (80, 40), dtype=np.uint16))
+    with Image.open(path) as picture:
+        assert picture.mode.startswith("I;16")
+        assert np.array_equal(student.prepare(picture), student.prepare(path))
+    big = Image.frombytes("I;16B", (40, 80), np.full((80, 40), 0x7F10, ">u2").tobytes())
+    assert (student.prepare(big) == 0x7F).all()
+
+
+def test_a_picture_cut_short_is_named(student, people, tmp_path):
+    for name in ("04.jpg", "03.png"):
+        content = (people / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match=r"images\[1\]: cannot be decoded \(.*truncated"):
+            student.embed([people / "01.jpg", Image.open(tmp_path / name)])
+
+
 @pytest.mark.parametrize(
     ("image", "kind", "message"),
     [
@@ -76,6 +96,10 @@ def test_grey_and_transparent_pictures_are_colours_first(student, people):
         (np.zeros((8, 4), np.uint8), ValueError, r"images\[1\]: must be \(H, W, 3\)"),
         (np.zeros((8, 4, 4), np.uint8), ValueError, r"images\[1\]: must be"),
         (np.zeros((0, 4, 3), np.uint8), ValueError, r"images\[1\]: must be"),
+        (Image.new("I", (4, 8)), TypeError, r"images\[1\]: a Pillow image of mode I; scale it"),
+        (Image.new("F", (4, 8)), TypeError, r"images\[1\]: a Pillow image of mode F"),
+        (Image.new("La", (4, 8)), UserError, r"images\[1\]: cannot be decoded"),
+        (Image.new("RGB", (0, 8)), ValueError, r"images\[1\]: must be"),
         ("none.png", UserError, r"none\.png: cannot be read"),
     ],
 )

@@ -4,18 +4,22 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from pydantic import Field, ValidationError
 
 from pgfl.devices import pick_device
 from pgfl.errors import UserError
-from pgfl.explain import shown_key
+from pgfl.explain import explain, shown_key
 from pgfl.files import file_hash
 from pgfl.images import loaded_batches, read_image, resized
 from pgfl.models.student_file import load_student, read_metadata
+from pgfl.recipe import ModelSettings
 from pgfl.retrieval.embed import batch_features
+from pgfl.settings import Settings
 
 AnyImage = str | os.PathLike[str] | Image.Image | np.ndarray
 """A path, a Pillow image, or uint8 (H, W, 3), RGB; of any size."""
@@ -24,6 +28,20 @@ PRECISIONS = ("fp32", "half", "auto")
 DEVICES = ("cpu", "cuda")
 SHORTEST = 1e-12
 """Features are divided by their length, or by this where they are shorter."""
+Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
+Deviation = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""Of pixels; beyond these bounds features would be infinite or NaN."""
+
+
+class Preprocessing(Settings):
+    """What a student's file says about its input."""
+
+    height: int
+    width: int
+    colours: Literal["RGB"]
+    range: tuple[int, int]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
 
 
 def load(
@@ -54,7 +72,7 @@ class Embedder:
             raise UserError(f"no precision {precision!r}; known: {', '.join(PRECISIONS)}")
         self.network, self.settings = load_student(path)
         """The module itself, from uint8 (N, height, width, 3) to (N, channels)."""
-        self.preprocessing = _preprocessing(path)
+        self.preprocessing = _preprocessing(path, self.settings)
         """As the file states it: height, width, colours, range, mean, std."""
         self.height: int = self.preprocessing["height"]
         self.width: int = self.preprocessing["width"]
@@ -167,19 +185,22 @@ def _decoded(image: Image.Image, name: str) -> np.ndarray:
         raise UserError(f"{name}: cannot be decoded ({shown_key(error)})") from None
 
 
-def _preprocessing(path: Path) -> dict:
+def _preprocessing(path: Path, settings: ModelSettings) -> dict[str, Any]:
     """What the file says about its input, checked to be something that is done here."""
     try:
         stated = json.loads(read_metadata(path)["preprocessing"])
-        known = (stated["colours"], list(stated["range"])) == ("RGB", [0, 255])
-        sizes = [int(stated[side]) for side in ("height", "width")]
-        numbers = [len(stated[name]) for name in ("mean", "std")]
-        known = known and min(sizes) > 0 and numbers == [3, 3]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise UserError(f"{path}: its metadata do not say how images are prepared") from None
-    if not known:
-        raise UserError(f"{path}: needs images prepared in a way that this version does not know")
-    return stated
+    unknown = f"{path}: needs images prepared in a way that this version does not know"
+    try:
+        known = Preprocessing.model_validate(stated)
+    except ValidationError as error:
+        raise UserError(f"{unknown} ({'; '.join(explain(Preprocessing, error))})") from None
+    found = known.height, known.width, known.range
+    done = settings.height, settings.width, (0, 255)
+    if found != done:
+        raise UserError(f"{unknown} (height, width and range are {found}, not {done})")
+    return known.model_dump(mode="json")
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:

@@ -1,16 +1,18 @@
 import cv2
 import numpy as np
 import pytest
+import safetensors
 import torch
 from PIL import Image
 
 import pgfl
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
-from pgfl.models.student_file import load_student
+from pgfl.models.student_file import load_student, save_tensors
 from pgfl.retrieval.embed import embed
 from pgfl.student.embedder import unit_length
 from pgfl.student.folder import image_names
+from pgfl.weights import read_state
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
@@ -138,16 +140,37 @@ def test_the_file_says_how_images_are_prepared(student, model_file, people, tmp_
 
 
 @pytest.mark.parametrize(
-    "stated", [{"colours": "BGR"}, {"range": [0, 1]}, {"mean": [1, 2]}, {"height": -4}]
+    ("stated", "reason"),
+    [
+        ({"colours": "BGR"}, "setting colours: must be one of RGB"),
+        ({"range": [0, 1]}, r"are \(64, 32, \(0, 1\)\), not \(64, 32, \(0, 255\)\)"),
+        ({"mean": [1, 2]}, r"setting mean\.2: is missing"),
+        ({"mean": None}, "setting mean: must be a list"),
+        ({"mean": [[1], [2], [3]]}, r"setting mean\.0: must be a number"),
+        ({"mean": [1e39, 1, 1]}, r"setting mean\.0: must be a number"),
+        ({"std": ["a", "b", "c"]}, r"setting std\.2: must be a number"),
+        ({"std": [0, 0, 0]}, r"setting std\.1: must be a number, at least"),
+        ({"height": -4}, r"height, width and range are \(-4, 32"),
+        ({"height": 10**9}, r"height, width and range are \(1000000000, 32"),
+        ({"height": float("inf")}, "setting height: must be a whole number"),
+        ({"sharpen": True}, "setting sharpen: no such setting"),
+    ],
 )
-def test_preparations_that_are_unknown_are_refused(model_file, tmp_path, changed, stated):
+def test_preparations_that_are_unknown_are_refused(model_file, tmp_path, changed, stated, reason):
     path = changed(model_file, tmp_path / "m.safetensors", **stated)
-    with pytest.raises(UserError, match="prepared in a way that this version does not know"):
+    unknown = "prepared in a way that this version does not know"
+    with pytest.raises(UserError, match=rf"m\.safetensors: .*{unknown} \(.*{reason}"):
         pgfl.load(path)
 
 
-def test_a_file_without_such_words_is_refused(model_file, tmp_path, changed):
-    path = changed(model_file, tmp_path / "m.safetensors", mean=None)
+@pytest.mark.parametrize("words", [None, "", "[" * 9999, "1" * 5000])
+def test_a_file_without_such_words_is_refused(model_file, tmp_path, words):
+    path = tmp_path / "m.safetensors"
+    with safetensors.safe_open(model_file, "pt") as file:
+        metadata = file.metadata()
+    metadata.pop("preprocessing")
+    metadata |= {} if words is None else {"preprocessing": words}
+    save_tensors(read_state(model_file), path, metadata)
     with pytest.raises(UserError, match="do not say how images are prepared"):
         pgfl.load(path)
 

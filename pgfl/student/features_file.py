@@ -10,10 +10,12 @@
 | `folder` | text, where the names started from when they were embedded |
 | `model_sha256` | text, of the student's file |
 | `precision` | text, the precision they were computed in |
-| `unreadable` | text (M,), files that look like images and could not be read |
+| `unreadable` | text (M,), what looks like images or folders of them and could not be read |
 """
 
 import io
+import os
+import re
 import struct
 import zipfile
 import zlib
@@ -26,14 +28,15 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pgfl.errors import UserError
+from pgfl.explain import shown, shown_key
 from pgfl.files import whole_file
 
 FEATURES = "features"
 TEXTS = ("folder", "model_sha256", "precision")
 ZIP_NAME_LENGTHS = 26
 """Where in a member's local header the lengths of its name and extra fields stand."""
-DAMAGE = (EOFError, OSError, ValueError, struct.error, zipfile.BadZipFile)
-"""What NumPy and zipfile raise for files that are not theirs, or not whole."""
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""In a name: what no path may hold, and what stands for bytes that are not UTF-8."""
 CHUNK_BYTES = 64 * 2**20
 """How much of the features is read at a time."""
 
@@ -49,6 +52,18 @@ class FeaturesFile:
     precision: str
     unreadable: tuple[str, ...]
     channels: int
+
+    def image(self, row: int) -> Path:
+        """Where an image lies, or lay.
+
+        Raises:
+            UserError: it has a name that `pgfl embed` does not write. A stranger's file must not
+                put any picture of this machine onto a page that is sent on.
+        """
+        name = str(self.names[row])
+        if wrong := wrong_name(name):
+            raise UserError(f"{self.path}: the name {shown(name)} {wrong}; embed again")
+        return self.folder / name
 
     def chunks(self, rows: int | None = None) -> Iterator[np.ndarray]:
         """The features in order, some rows at a time; memory does not grow with their number.
@@ -71,7 +86,7 @@ class FeaturesFile:
                     stored.fill(piece)
                     yield piece
                 stored.check()
-        except DAMAGE as error:
+        except Exception as error:  # see read_features_file
             raise _damaged(self.path, error) from None
 
     def load(self) -> np.ndarray:
@@ -108,6 +123,10 @@ class _Stored:
         start = self.file.tell()
         self.rows, self.channels = _header(self.file)
         size = self.file.tell() - start
+        if min(self.rows, self.channels) < 1:
+            raise ValueError(f"features are {self.rows} x {self.channels}")
+        if os.fstat(self.file.fileno()).st_size < start + size + 4 * self.rows * self.channels:
+            raise ValueError("it ends too early")
         self.file.seek(start)
         self.checksum = zlib.crc32(self.file.read(size))
 
@@ -139,25 +158,29 @@ def read_features_file(path: Path) -> FeaturesFile:
         raise UserError(f"{path}: no such file")
     try:
         with np.load(path, allow_pickle=False) as content:
-            names, unreadable = content["names"], content["unreadable"]
-            texts = {key: str(content[key]) for key in TEXTS}
+            names, unreadable = (_texts(content[key], 1) for key in ("names", "unreadable"))
+            folder, model_sha256, precision = (str(_texts(content[key], 0)) for key in TEXTS)
+        if "\0" in folder:
+            raise ValueError("its folder is no path")
         with _Stored(path) as stored:
             count, channels = stored.rows, stored.channels
     except KeyError as error:
         raise UserError(f"{path}: not written by `pgfl embed` ({error.args[0]})") from None
-    except (*DAMAGE, AttributeError, TypeError) as error:
+    except Exception as error:  # zip, zlib and NumPy raise many kinds for a damaged file
         raise _damaged(path, error) from None
     if len(names) != count:
         raise _damaged(path, f"{len(names)} names, {count} features")
-    return FeaturesFile(
-        path,
-        names,
-        Path(texts["folder"]),
-        texts["model_sha256"],
-        texts["precision"],
-        tuple(map(str, unreadable)),
-        channels,
-    )
+    unreadable = tuple(map(str, unreadable))
+    return FeaturesFile(path, names, Path(folder), model_sha256, precision, unreadable, channels)
+
+
+def wrong_name(name: str) -> str:
+    """What is wrong with an image's name below its folder; empty if nothing is."""
+    if name.startswith("/") or ".." in name.split("/"):
+        return "leads out of the folder"
+    if NO_TEXT.search(name):
+        return "is not UTF-8"
+    return ""
 
 
 def write_features_file(
@@ -176,7 +199,7 @@ def write_features_file(
         channels: the length of a row.
         pieces: float32 (n, channels) each, together as many rows as names.
         texts: `folder`, `model_sha256` and `precision`.
-        unreadable: names of files without a feature.
+        unreadable: names of what was left out.
     """
     header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), channels)}
     small = {key: np.array(texts[key]) for key in TEXTS}
@@ -200,15 +223,23 @@ def _text_array(texts: list[str]) -> np.ndarray:
     return np.array(texts, dtype=str) if texts else np.empty(0, dtype="<U1")
 
 
+def _texts(array: np.ndarray, dimensions: int) -> np.ndarray:
+    if array.dtype.kind != "U" or array.ndim != dimensions:
+        raise ValueError(f"{array.dtype} {array.shape} where text belongs")
+    return array
+
+
 def _header(file: IO[bytes]) -> tuple[int, int]:
     """Rows and columns, by the header; `file` then stands at the first number."""
     if npy.read_magic(file) != (1, 0):
         raise ValueError("an unknown version of npy")
     shape, fortran, kind = npy.read_array_header_1_0(file)
-    if fortran or kind != np.dtype("<f4") or len(shape) != 2 or shape[1] < 1:
+    if fortran or kind != np.dtype("<f4") or len(shape) != 2:
         raise ValueError(f"features are {kind} {shape}")
     return shape
 
 
 def _damaged(path: Path, reason: object) -> UserError:
-    return UserError(f"{path}: not a file of features, or damaged ({reason}); embed again")
+    return UserError(
+        f"{path}: not a file of features, or damaged ({shown_key(reason)}); embed again"
+    )

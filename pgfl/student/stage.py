@@ -103,14 +103,14 @@ def _features(student: Embedder, given: Path, out: Path, batch_size: int) -> Fea
 def _spare_images(outs: Sequence[Path], file: FeaturesFile) -> None:
     """Refuse to write over an image that was searched for or in."""
     for place, row in _same_files(outs, file):
-        image = file.folder / str(file.names[row])
+        image = file.image(row)
         raise UserError(f"{outs[place]}: would replace the image {image}; choose another name")
 
 
 def _own_rows(queries: FeaturesFile, gallery: FeaturesFile) -> list[list[int]]:
     """For each query the rows of the gallery that are the same file."""
-    rows: list[list[int]] = [[] for _ in queries.names]
-    paths = [queries.folder / name for name in queries.names]
+    paths = [queries.image(row) for row in range(len(queries.names))]
+    rows: list[list[int]] = [[] for _ in paths]
     for place, row in _same_files(paths, gallery):
         rows[place].append(row)
     return rows
@@ -125,19 +125,19 @@ def _same_files(paths: Sequence[Path], file: FeaturesFile) -> Iterator[tuple[int
     for row, name in enumerate(file.names):
         # Asking the file system about each of a million images would take a minute.
         if name.rpartition("/")[2] in last_parts:
-            for place in places.get((file.folder / name).resolve(), ()):
+            for place in places.get(file.image(row).resolve(), ()):
                 yield place, row
 
 
 def _results(queries: FeaturesFile, gallery: FeaturesFile, found: Nearest) -> Results:
     rows = []
-    for name, places, scores in zip(queries.names, found.rows, found.scores, strict=True):
+    for row, (places, scores) in enumerate(zip(found.rows, found.scores, strict=True)):
         hits = [
-            Hit(gallery.folder / str(gallery.names[place]), float(score))
+            Hit(gallery.image(place), float(score))
             for place, score in zip(places, scores, strict=True)
             if place >= 0
         ]
-        rows.append(RankedList(queries.folder / str(name), hits, str(name)))
+        rows.append(RankedList(queries.image(row), hits, str(queries.names[row])))
     counts = f"{_counted(len(queries.names), 'query', 'queries')} in a gallery of " + _counted(
         len(gallery.names), "image", "images"
     )

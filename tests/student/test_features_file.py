@@ -103,3 +103,59 @@ def test_arrays_of_objects_are_never_unpickled(file, tmp_path):
     np.savez(tmp_path / "odd.npz", **arrays)
     with pytest.raises(UserError, match="not a file of features"):
         read_features_file(tmp_path / "odd.npz")
+
+
+def odd(file, path, **arrays):
+    """A file with other arrays in it."""
+    with np.load(file) as content:
+        np.savez(path, **{**content, **arrays})
+    return path
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"names": np.arange(10)},
+        {"names": np.array([b"a"] * 10)},
+        {"names": np.array([["a"]] * 10)},
+        {"unreadable": np.zeros(2)},
+        {"folder": np.array(["/people"])},
+        {"folder": np.array("/peo\0ple")},
+        {"precision": np.array(1.5)},
+        {"names": np.empty(0, "<U1"), "features": np.empty((0, 6), np.float32)},
+    ],
+)
+def test_arrays_of_another_kind_are_refused(file, tmp_path, arrays):
+    with pytest.raises(UserError, match=r"odd\.npz: not a file of features, or damaged"):
+        read_features_file(odd(file, tmp_path / "odd.npz", **arrays))
+
+
+def test_features_that_are_said_to_be_longer_than_the_file_are_refused(file, features):
+    content, shape, huge = file.read_bytes(), b"(10, 6), }", b"(10, 6000000000000), }"
+    more = len(huge) - len(shape)
+    file.write_bytes(content.replace(shape + b" " * more, huge))
+    with pytest.raises(UserError, match="it ends too early"):
+        read_features_file(file)
+
+
+@pytest.mark.parametrize("bits", range(8))
+def test_any_flipped_bit_is_noticed_or_harmless(file, features, names, bits):
+    """Zip, zlib and NumPy raise many kinds of errors, syntax errors of Python among them."""
+    whole = file.read_bytes()
+    for place in range(bits, len(whole), 8):
+        content = bytearray(whole)
+        content[place] ^= 1 << bits
+        file.write_bytes(content)
+        try:
+            found = read_features_file(file)
+            assert np.array_equal(found.load(), features) and found.names.tolist() == names
+        except UserError as error:
+            assert str(error).startswith(f"{file}: not ") and str(error).isprintable()
+
+
+@pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "a/../../b.png", "..", "a\0b.png"])
+def test_names_that_lead_elsewhere_are_never_followed(file, tmp_path, names, name):
+    found = read_features_file(odd(file, tmp_path / "odd.npz", names=np.array([name, *names[1:]])))
+    with pytest.raises(UserError, match=r"odd\.npz: the name .* (leads out|is not UTF-8)"):
+        found.image(0)
+    assert str(found.image(1)) == f"/people/{names[1]}"

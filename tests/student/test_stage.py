@@ -196,3 +196,20 @@ def test_features_that_are_no_numbers_are_named_by_their_row(student, people, tm
         said = rf"{query}\.npz cannot be searched for in .*{gallery}\.npz: {wrong}_features: row 7"
         with pytest.raises(UserError, match=said):
             search(student, *files, [tmp_path / "a.csv"])
+
+
+def test_a_strangers_features_put_no_other_picture_on_a_page(student, people, tmp_path):
+    shutil.copy(people / "01.jpg", tmp_path / "secret.jpg")
+    good = embed_folder(student, people, tmp_path / "good.npz")
+    with np.load(good.path) as content:
+        arrays = dict(content)
+    for name in ("../secret.jpg", str(tmp_path / "secret.jpg")):
+        arrays["names"] = np.array([name] * 11)
+        np.savez(tmp_path / "bad.npz", **arrays)
+        for kind in ("html", "csv", "png"):
+            with pytest.raises(UserError, match=r"bad\.npz: the name .* leads out of the folder"):
+                out = tmp_path / f"a.{kind}"
+                search(student, people / "01.jpg", tmp_path / "bad.npz", [out])
+            with pytest.raises(UserError, match=r"bad\.npz: the name .* leads out of the folder"):
+                search(student, tmp_path / "bad.npz", people, [out])
+            assert not out.exists()

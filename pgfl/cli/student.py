@@ -36,10 +36,8 @@ def embed(
     student = pgfl.load(model, device or None, precision)
     done = embed_folder(student, folder, out, batch_size=batch_size)
     print(f"{out}: {len(done.names):,} images, {done.channels} numbers each")
-    for name in done.unreadable:
-        print(f"note: {folder / name}: cannot be read as an image; left out")
     if done.unreadable:
-        print(f"{len(done.unreadable)} files were left out; {out} lists them as `unreadable`")
+        print(f"left out: {len(done.unreadable)}; {out} lists them as `unreadable`")
 
 
 @app.command("search")

@@ -1,6 +1,7 @@
 """A folder of images to `features.npz`; goes on where it was stopped."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,11 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from pgfl.errors import UserError
+from pgfl.explain import shown
 from pgfl.files import text_hash, whole_file
 from pgfl.images import loaded_batches
+from pgfl.locks import locked
 from pgfl.retrieval.embed import batch_features
 from pgfl.student.embedder import Embedder, unit_length
-from pgfl.student.features_file import FeaturesFile, read_features_file, write_features_file
+from pgfl.student.features_file import (
+    FeaturesFile,
+    read_features_file,
+    write_features_file,
+    wrong_name,
+)
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 BATCHES_A_BLOCK = 8
@@ -28,26 +36,64 @@ class _Block(NamedTuple):
     """bool: images that could not be read have a row, too, which means nothing."""
 
 
-def image_names(folder: Path) -> list[str]:
-    """The images in a folder and in the folders below it, by their suffix, sorted.
+class Found(NamedTuple):
+    """What a folder holds; names are paths below it."""
 
-    Hidden files and folders are left out.
+    names: list[str]
+    """Of images, sorted."""
+    left_out: list[str]
+    """Of what looks like an image or a folder and cannot be used; escaped where not UTF-8."""
+
+
+def find_images(folder: Path) -> Found:
+    """The images in a folder and in the folders below it, by their suffix.
+
+    Hidden files and folders do not count. What cannot be used is said.
 
     Raises:
         UserError: no such folder, or no image in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    paths = (path.relative_to(folder) for path in folder.rglob("*"))
-    names = sorted(
-        path.as_posix()
-        for path in paths
-        if path.suffix.lower() in SUFFIXES and not any(part[0] == "." for part in path.parts)
-    )
-    names = [name for name in names if (folder / name).is_file()]
+    names, left_out = [], []
+    for path, reason in _looked_through(folder):
+        name = path.relative_to(folder).as_posix()
+        if reason:
+            print(f"note: {_text(path)}: {reason}; left out")
+            left_out.append(_text(name))
+        else:
+            names.append(name)
     if not names:
         raise UserError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
-    return names
+    return Found(sorted(names), left_out)
+
+
+def _looked_through(folder: Path) -> Iterator[tuple[Path, str]]:
+    """All that looks like an image, and folders that are not looked into; with what is wrong."""
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=closed.append):
+        folders[:] = [name for name in folders if name[0] != "."]
+        for path in (Path(place, name) for name in folders):
+            if path.is_symlink():
+                yield path, "a link to a folder, which may lead in circles"
+        for path in (Path(place, name) for name in files):
+            if path.suffix.lower() in SUFFIXES and path.name[0] != ".":
+                yield path, _fault(path, folder)
+    for error in closed:
+        yield Path(error.filename), str(error.strerror)
+
+
+def _fault(path: Path, folder: Path) -> str:
+    # Unlike pathlib's, it takes files that may not be looked at.
+    if not os.path.isfile(path):  # noqa: PTH113
+        return "not a file, or a link to none"
+    wrong = wrong_name(path.relative_to(folder).as_posix())
+    return wrong and f"its name {wrong}"
+
+
+def _text(path: Path | str) -> str:
+    """A path to print or to store; bytes that are not UTF-8 are escaped."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def embed_folder(
@@ -74,12 +120,31 @@ def embed_folder(
         What was written.
 
     Raises:
-        UserError: there is no image, or none that can be read.
+        UserError: there is no image, or none that can be read; a name leads out of the folder
+            or is not UTF-8; another process writes the same file.
     """
     if out.suffix != ".npz":
         raise UserError(f"{out}: features are written as .npz; choose such a name")
-    names = image_names(folder) if names is None else list(names)
+    found = find_images(folder) if names is None else Found(_checked(folder, names), [])
     kept = out.with_name(f".{out.stem}.parts")
+    with locked(kept):
+        files = _embedded(student, folder, found.names, kept, batch_size)
+        _put_together(student, folder, found, files, out)
+        shutil.rmtree(kept)
+        return read_features_file(out)
+
+
+def _checked(folder: Path, names: Sequence[str]) -> list[str]:
+    for name in names:
+        if wrong := wrong_name(name):
+            raise UserError(f"{folder}: the name {shown(name)} {wrong}; rename the image")
+    return list(names)
+
+
+def _embedded(
+    student: Embedder, folder: Path, names: Sequence[str], kept: Path, batch_size: int
+) -> list[Path]:
+    """The files of all blocks in order; those that were not there have been computed."""
     size = batch_size * BATCHES_A_BLOCK
     starts = range(0, len(names), size)
     blocks = {start: names[start : start + size] for start in starts}
@@ -92,9 +157,7 @@ def embed_folder(
     computed = _computed(student, folder, waiting, lengths, batch_size)
     for start, block in zip(todo, computed, strict=True):
         _write(files[start], block)
-    _put_together(student, folder, names, [files[start] for start in starts], out)
-    shutil.rmtree(kept)
-    return read_features_file(out)
+    return [files[start] for start in starts]
 
 
 def _key(student: Embedder, folder: Path, batch_size: int, names: Sequence[str]) -> str:
@@ -140,13 +203,16 @@ def _computed(
 
 
 def _put_together(
-    student: Embedder, folder: Path, names: Sequence[str], files: Sequence[Path], out: Path
+    student: Embedder, folder: Path, found: Found, files: Sequence[Path], out: Path
 ) -> None:
     """One file of all blocks, less the images that could not be read."""
     usable = np.concatenate([_kept_block(file, student.channels).usable for file in files])
     if not usable.any():
         shutil.rmtree(files[0].parent)
-        raise UserError(f"{folder}: none of {len(names)} images can be read")
+        raise UserError(f"{folder}: none of {len(found.names)} images can be read")
+    unreadable = [name for name, good in zip(found.names, usable, strict=True) if not good]
+    for name in unreadable:
+        print(f"note: {_text(folder / name)}: cannot be read as an image; left out")
     pieces = (_kept_block(file, student.channels) for file in files)
     texts = {
         "folder": str(folder.resolve()),
@@ -155,11 +221,11 @@ def _put_together(
     }
     write_features_file(
         out,
-        [name for name, good in zip(names, usable, strict=True) if good],
+        [name for name, good in zip(found.names, usable, strict=True) if good],
         student.channels,
         (block.features[block.usable] for block in pieces),
         texts,
-        [name for name, good in zip(names, usable, strict=True) if not good],
+        sorted([*found.left_out, *unreadable]),
     )
 
 

@@ -90,14 +90,10 @@ def _features(student: Embedder, given: Path, out: Path, batch_size: int) -> Fea
             )
         return file
     if given.is_dir():
-        file = embed_folder(student, given, out, batch_size=batch_size)
-    elif given.is_file():
-        file = embed_folder(student, given.parent, out, [given.name])
-    else:
-        raise UserError(f"{given}: no such file or folder")
-    for name in file.unreadable:
-        print(f"note: {given / name}: cannot be read as an image; left out")
-    return file
+        return embed_folder(student, given, out, batch_size=batch_size)
+    if given.is_file():
+        return embed_folder(student, given.parent, out, [given.name])
+    raise UserError(f"{given}: no such file or folder")
 
 
 def _spare_images(outs: Sequence[Path], file: FeaturesFile) -> None:

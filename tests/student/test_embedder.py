@@ -11,13 +11,13 @@ from pgfl.images import read_image, resized
 from pgfl.models.student_file import load_student, save_tensors
 from pgfl.retrieval.embed import embed
 from pgfl.student.embedder import unit_length
-from pgfl.student.folder import image_names
+from pgfl.student.folder import find_images
 from pgfl.weights import read_state
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_features_are_those_of_evaluation_to_the_bit(student, model_file, people, batch_size):
-    names = image_names(people)
+    names = find_images(people).names
     expected = embed(*load_student(model_file), people, names, batch_size=batch_size)
     found = student.embed([people / name for name in names], batch_size=batch_size)
     assert found.dtype == np.float32 and found.shape == (11, 512)
@@ -27,7 +27,7 @@ def test_features_are_those_of_evaluation_to_the_bit(student, model_file, people
 
 
 def test_paths_pictures_and_arrays_mean_the_same(student, people):
-    paths = [people / name for name in image_names(people)]
+    paths = [people / name for name in find_images(people).names]
     expected = student.embed(paths)
     assert np.array_equal(student.embed([str(path) for path in paths]), expected)
     assert np.array_equal(student.embed([Image.open(path) for path in paths]), expected)

@@ -1,12 +1,17 @@
+import errno
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import pgfl
+from pgfl import locks
 from pgfl.errors import UserError
 from pgfl.student import folder
-from pgfl.student.folder import embed_folder, image_names
+from pgfl.student.folder import embed_folder, find_images
 
 
 def test_images_are_found_by_their_suffix(people):
@@ -15,22 +20,77 @@ def test_images_are_found_by_their_suffix(people):
     (people / ".git").mkdir()
     (people / ".git" / "x.png").touch()
     (people / "folder.png").mkdir()
-    names = image_names(people)
+    names = find_images(people).names
     assert names == sorted(names) and len(names) == 11
     assert "more/09.JPG" in names and "00.png" in names
 
 
+@pytest.fixture
+def awkward(people, monkeypatch):
+    """The folder with what cannot be used in it."""
+    (people / "link").symlink_to("more")
+    (people / "gone.jpg").symlink_to("nowhere.jpg")
+    shutil.copy(people / "01.jpg", os.fsencode(people / "b") + b"\xff.jpg")
+    (people / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    return people
+
+
+def test_what_cannot_be_used_is_said_and_listed(student, awkward, tmp_path, capsys):
+    found = embed_folder(student, awkward, tmp_path / "out.npz")
+    assert len(found.names) == 11
+    assert found.unreadable == ("b\\xff.jpg", "closed", "gone.jpg", "link")
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        f"note: {awkward}/b\\xff.jpg: its name is not UTF-8; left out",
+        f"note: {awkward}/closed: Permission denied; left out",
+        f"note: {awkward}/gone.jpg: not a file, or a link to none; left out",
+        f"note: {awkward}/link: a link to a folder, which may lead in circles; left out",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/a.jpg", "b\udcff.jpg"])
+def test_names_that_cannot_be_stored_are_refused_before_any_work(student, people, tmp_path, name):
+    with pytest.raises(UserError, match=r"people: the name .* (leads out|is not UTF-8).*; rename"):
+        embed_folder(student, people, tmp_path / "out.npz", [name])
+    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+
+
+def test_two_at_once_do_not_spoil_each_other(student, people, tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0)
+    code = (
+        "import sys; from pathlib import Path; from pgfl.locks import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / ".out.parts")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=rf"in use by process {other.pid} on .*: wait until"):
+            embed_folder(student, people, tmp_path / "out.npz")
+        embed_folder(student, people, tmp_path / "another.npz")
+        other.stdin.close()
+    embed_folder(student, people, tmp_path / "out.npz")
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(UserError, match="holds no image"):
-        image_names(tmp_path)
+        find_images(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
-        image_names(tmp_path / "none")
+        find_images(tmp_path / "none")
 
 
 def test_features_are_those_of_embed(student, people, tmp_path):
     out = tmp_path / "out" / "features.npz"
     found = embed_folder(student, people, out, batch_size=1)
-    assert found.names.tolist() == image_names(people) and found.unreadable == ()
+    assert found.names.tolist() == find_images(people).names and found.unreadable == ()
     assert found.model_sha256 == student.sha256 and found.folder == people.resolve()
     expected = student.embed([people / name for name in found.names], batch_size=1)
     assert np.array_equal(found.load(), expected)
@@ -113,7 +173,7 @@ def test_changed_images_and_damaged_parts_are_done_again(
     stopped(student, people, out, monkeypatch, after=4)
     parts = sorted((tmp_path / ".features.parts").iterdir())
     parts[0].write_bytes(parts[0].read_bytes()[:50])
-    os.utime(people / image_names(people)[0], (1, 1))
+    os.utime(people / find_images(people).names[0], (1, 1))
     prepared.clear()
     embed_folder(student, people, out, batch_size=2)
     # The rest, the first block, and the damaged one, which may be the first.

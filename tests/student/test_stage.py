@@ -1,5 +1,7 @@
 import csv
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 import pgfl
 from pgfl.errors import UserError
 from pgfl.student import stage
-from pgfl.student.folder import embed_folder, image_names
+from pgfl.student.folder import embed_folder, find_images
 from pgfl.student.stage import search
 
 
@@ -26,7 +28,7 @@ def lists(path):
 def test_a_folder_in_a_folder(student, people, tmp_path):
     outs = [tmp_path / f"result.{kind}" for kind in ("html", "png", "csv")]
     search(student, people / "more", people, outs, top=4)
-    names = image_names(people)
+    names = find_images(people).names
     features = student.embed([people / name for name in names])
     found = lists(outs[2])
     assert list(found) == ["09.JPG", "a & <b>.jpeg"]
@@ -213,3 +215,16 @@ def test_a_strangers_features_put_no_other_picture_on_a_page(student, people, tm
             with pytest.raises(UserError, match=r"bad\.npz: the name .* leads out of the folder"):
                 search(student, tmp_path / "bad.npz", people, [out])
             assert not out.exists()
+
+
+def test_names_that_are_not_utf_8_spoil_no_result(student, people, tmp_path, capsys):
+    awkward = os.fsencode(people / "b") + b"\xff.jpg"
+    shutil.copy(people / "01.jpg", awkward)
+    outs = [tmp_path / f"result.{kind}" for kind in ("html", "png", "csv")]
+    search(student, people, people, outs)
+    assert "b\\xff.jpg: its name is not UTF-8; left out" in capsys.readouterr().out
+    assert len(lists(outs[2])) == 11 and all(out.exists() for out in outs)
+    with pytest.raises(
+        UserError, match=r"the name 'b\\udcff\.jpg' is not UTF-8; rename the image"
+    ):
+        search(student, Path(os.fsdecode(awkward)), people, outs)

@@ -86,7 +86,7 @@ def load_student(path: Path) -> tuple[Student, ModelSettings]:
         raise UserError(f"{path}: not a student written by pgfl (format {FORMAT} expected)")
     try:
         settings = ModelSettings.parse(json.loads(metadata["settings"]), str(path))
-    except (KeyError, json.JSONDecodeError):
+    except (KeyError, ValueError, RecursionError):
         raise UserError(f"{path}: its metadata do not say how it was made") from None
     student = Student(settings)
     load_strictly(student, state, path)

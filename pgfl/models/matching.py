@@ -76,15 +76,18 @@ class Matcher(nn.Module):
         return feature if self.norm is None else self.norm(feature)
 
 
-def load_trained(model: Path, branches: Path) -> tuple[PGFL, ModelSettings]:
+def load_trained(
+    model: Path, branches: Path, loss: LossSettings | None = None
+) -> tuple[PGFL, ModelSettings]:
     """The whole network of a training run, in evaluation mode, and its settings.
 
     Args:
         model: `model.safetensors`, the student.
         branches: `branches.safetensors` of the same run, all the rest.
+        loss: what it was trained with; None where only its weights matter, which tell.
 
     Raises:
-        UserError: a file is missing or damaged, or they are not of one run.
+        UserError: a file is missing or damaged, or they are not of one run, or not of this loss.
     """
     student, settings = load_student(model)
     if branches.suffix != ".safetensors":
@@ -98,12 +101,13 @@ def load_trained(model: Path, branches: Path) -> tuple[PGFL, ModelSettings]:
         raise UserError(f"{branches}: not the branches of a training run")
     if read_metadata(branches).get("student_sha256") != file_hash(model):
         raise UserError(f"{branches}: not of the run that made {model}; give the files of one run")
-    loss = LossSettings(
-        reid_on=tuple(feature for feature in FEATURES if feature in necks),
-        # The foreground branch has no weights; whatever else is there came with the branches.
-        lambda_cl=float(any(not key.startswith(("necks.", "part_branch.")) for key in state)),
-        lambda_mcl=float(parts),
-    )
+    if loss is None:
+        loss = LossSettings(
+            reid_on=tuple(feature for feature in FEATURES if feature in necks),
+            # The foreground branch has no weights; whatever else is there came with the branches.
+            lambda_cl=float(any(not key.startswith(("necks.", "part_branch.")) for key in state)),
+            lambda_mcl=float(parts),
+        )
     network = PGFL(settings, loss, identities=len(classifier))
     # A student's file holds the normalisation of f_G's neck, which is its own.
     norm = {f"necks.global.norm.{key}": value for key, value in student.norm.state_dict().items()}

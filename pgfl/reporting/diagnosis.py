@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import pick_device
+from pgfl.errors import UserError
 from pgfl.models.matching import load_trained
 from pgfl.models.pgfl import PGFL
 from pgfl.pose.store import HeatmapReader
@@ -22,12 +23,12 @@ from pgfl.training.task import Batch, losses
 
 BATCHES = 16
 NOTE = (
-    "Of the trained networks, over {batches} augmented training batches of the first seed, in "
-    "float32. `length`: the mean L2 norm of a feature. `cos`: the mean cosine of a teacher with "
-    "f_G. `attention` (Eq. 2): its entropy, 1 where it looks everywhere alike, and how much of it "
-    "lies on visible body parts, beside the `area` that these take up, which is what a uniform "
-    "attention has. `pull`: the mean length of a loss term's gradient on an image's f_G, as "
-    "weighted, times the size of the batch."
+    "Of the trained networks, over so many augmented training `batches` of the first seed, in "
+    "float32; where `accumulate` splits a batch, each part is one. `length`: the mean L2 norm of "
+    "a feature. `cos`: the mean cosine of a teacher with f_G. `attention` (Eq. 2): its entropy, 1 "
+    "where it looks everywhere alike, and how much of it lies on visible body parts, beside the "
+    "`area` that these take up, which is what a uniform attention has. `pull`: the mean length of "
+    "a loss term's gradient on an image's f_G, as weighted, times the size of the batch."
 )
 
 
@@ -54,35 +55,53 @@ def write_diagnosis(
         out: the CSV.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or is not of this manifest or recipe.
     """
-    rows = [
-        {"variant": name, **_texts(diagnose(network, manifest, seed))}
-        for name, network in networks.items()
-    ]
+    rows = []
+    for name, network in networks.items():
+        found = measure(network, manifest, seed)
+        rows.append({"variant": name, "batches": str(len(found)), **_texts(found.mean())})
     table = pd.DataFrame(rows).fillna("")
-    note = NOTE.format(batches=BATCHES)
-    heading = f"# What goes on inside\n\n{data_warning(experiment)}{note}\n\n"
+    heading = f"# What goes on inside\n\n{data_warning(experiment)}{NOTE}\n\n"
     save_table(table, out, heading, left=1)
 
 
-def diagnose(network: Trained, manifest: Path, seed: int) -> dict[str, float]:
-    """Means over some training batches, by column.
+def measure(network: Trained, manifest: Path, seed: int) -> pd.DataFrame:
+    """All columns, a row for each of the first epoch's batches, `BATCHES` at most.
 
     The network is in training mode, as its losses saw it; nothing is stored.
+
+    Raises:
+        UserError: a file is missing or damaged, or is not of this manifest or recipe.
     """
     device = pick_device()
-    model, _ = load_trained(network.model, network.branches)
+    model, _ = load_trained(network.model, network.branches, network.recipe.loss)
     model.to(device).train()
-    reader = None if network.heatmaps is None else HeatmapReader(network.heatmaps)
-    table = read_manifest(manifest, "train")
-    images = TrainingImages(manifest.parent, table, reader, network.recipe, seed)
+    images = _training_images(network, manifest, seed)
+    known = model.necks["global"].classifier.out_features
+    if images.num_identities != known:
+        raise UserError(
+            f"{manifest}: has {images.num_identities} identities to train on, but "
+            f"{network.branches} knows {known}; give the manifest that it was trained on"
+        )
     loader = make_loader(images, EpochSampler(images.labels, network.recipe, seed), workers=0)
     found = []
     for _, batch in zip(range(BATCHES), loader, strict=False):
         batch = batch.mapped(lambda part: part.to(device))
         found.append(_measure(model, batch, network.recipe))
-    return pd.DataFrame(found).mean().to_dict()
+    return pd.DataFrame(found)
+
+
+def _training_images(network: Trained, manifest: Path, seed: int) -> TrainingImages:
+    """What the network was trained on."""
+    table = read_manifest(manifest, "train")
+    reader = None
+    if network.recipe.loss.uses_heatmaps:
+        if network.heatmaps is None:
+            raise UserError(f"{network.branches}: its recipe needs heatmaps of split train")
+        reader = HeatmapReader(network.heatmaps)
+        reader.require(list(table["image"]))
+    return TrainingImages(manifest.parent, table, reader, network.recipe, seed)
 
 
 def _measure(model: PGFL, batch: Batch, recipe: Recipe) -> dict[str, float]:
@@ -137,5 +156,5 @@ def _look(model: PGFL, batch: Batch) -> dict[str, float]:
     }
 
 
-def _texts(numbers: dict[str, float]) -> dict[str, str]:
+def _texts(numbers: pd.Series) -> dict[str, str]:
     return {name: f"{number:.3f}" for name, number in numbers.items()}

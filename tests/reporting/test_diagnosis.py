@@ -15,7 +15,8 @@ from pgfl.models.pgfl import PGFL
 from pgfl.models.student_file import save_branches, save_student
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
 from pgfl.recipe import Recipe
-from pgfl.reporting.diagnosis import Trained, diagnose, write_diagnosis
+from pgfl.reporting import diagnosis
+from pgfl.reporting.diagnosis import Trained, measure, write_diagnosis
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
 
 BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
@@ -65,6 +66,11 @@ def make_network(data, tmp_path):
         return Trained(student, branches, data[1] if recipe.loss.uses_heatmaps else None, recipe)
 
     return make
+
+
+def diagnose(network, manifest, seed):
+    """The means over the batches, by column."""
+    return measure(network, manifest, seed).mean().to_dict()
 
 
 def features_of(network, manifest):
@@ -135,6 +141,7 @@ def test_the_table_has_a_row_a_network_and_nothing_where_it_has_no_such_branch(
     table = pd.read_csv(out, index_col="variant")
     assert list(table.index) == ["baseline", "again"]
     assert table.loc["baseline"].equals(table.loc["again"])
+    assert list(table["batches"]) == [2, 2]  # an epoch of 16 images in batches of 8
     assert "Not the paper's data" in out.with_suffix(".md").read_text()
 
 
@@ -146,3 +153,53 @@ def test_branches_of_another_run_are_refused(data, make_network, tmp_path):
     save_student(model.student, network.recipe.model, other)
     with pytest.raises(UserError, match="not of the run"):
         diagnose(replace(network, model=other), data[0], seed=0)
+
+
+def test_no_more_batches_are_measured_than_asked_for(data, make_network, monkeypatch):
+    monkeypatch.setattr(diagnosis, "BATCHES", 1)
+    assert len(measure(make_network(BASELINE), data[0], seed=0)) == 1
+
+
+def test_a_foreground_branch_that_only_eq_4_needs_is_there(data, make_network):
+    found = diagnose(make_network({"reid_on": ("global",), "lambda_mcl": 0}), data[0], seed=0)
+    assert found["pull.cl"] > 0 and "cos.enhanced" in found
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            [f"other{i}.png" for i in range(16)],
+            r"other\.h5: row 0 is other0\.png, the manifest has",
+        ),
+        (["00.png", "01.png"], r"other\.h5: holds 2 images, the manifest 16"),
+    ],
+)
+def test_heatmaps_of_other_images_are_refused(data, make_network, tmp_path, names, message):
+    maps = np.full((len(names), 8, 16, 8), 1 / 128, np.float32)
+    with HeatmapWriter(tmp_path / "other.h5", names, (16, 8), {}) as writer:
+        writer.write(0, maps, np.ones((len(names), 17), np.float32))
+    with pytest.raises(UserError, match=message):
+        measure(replace(make_network(), heatmaps=tmp_path / "other.h5"), data[0], seed=0)
+
+
+def test_a_recipe_with_branches_needs_heatmaps(data, make_network):
+    with pytest.raises(UserError, match="its recipe needs heatmaps of split train"):
+        measure(replace(make_network(), heatmaps=None), data[0], seed=0)
+
+
+def test_a_manifest_with_other_people_is_refused(data, make_network, tmp_path):
+    table = pd.read_csv(data[0]).replace({"pid": {3: 4}})
+    table.loc[0, "pid"] = 9
+    manifest = data[0].with_name("other.csv")
+    table.to_csv(manifest, index=False)
+    with pytest.raises(
+        UserError, match=r"other\.csv: has 5 identities to train on, but .* knows 4"
+    ):
+        measure(make_network(), manifest, seed=0)
+
+
+def test_a_recipe_of_another_network_is_refused(data, make_network):
+    whole = make_network().recipe
+    with pytest.raises(UserError, match=r"branches\.safetensors: does not fit PGFL: missing: "):
+        measure(replace(make_network(BASELINE), recipe=whole, heatmaps=data[1]), data[0], seed=0)

@@ -1,12 +1,14 @@
 """Evaluation files as the tables read them, and whose they are."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pgfl.errors import UserError
 from pgfl.files import read_json
+from pgfl.recipe import Feature
 
 COUNTED = ("query_identities", "query", "gallery")
 """What a table says that its numbers stand on."""
@@ -84,3 +86,37 @@ def read_evaluation(file: Path) -> Measured:
     if not isinstance(report, dict):
         raise UserError(f"{file}: not an evaluation file")
     return Measured(file, report, train, variant, int(number.group(1)))
+
+
+def read_evaluations(
+    files: Sequence[Path], variant: str, test_set: str, feature: Feature = "global"
+) -> list[Measured]:
+    """Read the evaluations of a variant on a test set, one a seed.
+
+    Args:
+        files: as the workflow names them: `variant/seed0/eval/test_set.json`, and with
+            `test_set.part.json` where another feature than the student's own was matched with.
+        variant: what the numbers will be called.
+        test_set: likewise.
+        feature: likewise.
+
+    Raises:
+        UserError: there is none, one cannot be read or is of something else, or a seed is twice.
+    """
+    if not files:
+        raise UserError(f"no evaluation of {variant} on {test_set} is given")
+    name = f"{test_set}.json" if feature == "global" else f"{test_set}.{feature}.json"
+    found: dict[int, Measured] = {}
+    for file in files:
+        measured = read_evaluation(file)
+        if (measured.variant, file.name) != (variant, name):
+            raise UserError(
+                f"{file}: is given as {variant} on {test_set}, whose files are "
+                f"{variant}/seed{measured.seed}/eval/{name}"
+            )
+        if measured.report.get("use", "global") != feature:
+            raise UserError(f"{file}: was not matched with {feature}; evaluate the model again")
+        if measured.seed in found:
+            raise UserError(f"{file}: seed {measured.seed} is given twice; name each seed once")
+        found[measured.seed] = measured
+    return list(found.values())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pgfl.errors import UserError
 from pgfl.pose.settings import PoseSettings
 from pgfl.recipe import Recipe
 from pgfl.reporting.complexity import (
@@ -12,7 +13,7 @@ from pgfl.reporting.complexity import (
     measure_last_stage,
     measure_pose_network,
 )
-from pgfl.reporting.evaluations import read_evaluation
+from pgfl.reporting.evaluations import read_evaluations
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET, FeatureRow
 from pgfl.reporting.tables import (
     data_warning,
@@ -72,15 +73,22 @@ def write_feature_table(
         out: the CSV. Percentages have one decimal, costs three.
 
     Raises:
-        UserError: an evaluation file cannot be read, or a variant lacks a feature.
+        UserError: an evaluation or a recipe is missing, a file cannot be read or is not what it is
+            given as, or a variant lacks a feature.
     """
+    for row in FEATURE_ROWS.values():
+        if row.variant not in recipes:
+            raise UserError(f"no recipe of {row.variant} is given")
     published = read_published(8)
     printed = published.set_index("method")
     published.insert(1, "source", "published")
     costs = _costs(recipes, pose)
     rows, cells = [], []
-    for method in FEATURE_ROWS:
-        measured = {FEATURE_TEST_SET: [read_evaluation(file) for file in evaluations[method]]}
+    for method, row in FEATURE_ROWS.items():
+        files = evaluations.get(method, ())
+        measured = {
+            FEATURE_TEST_SET: read_evaluations(files, row.variant, FEATURE_TEST_SET, row.feature)
+        }
         numbers = reproduced_numbers(COLUMNS, measured, experiment)
         cost = _cost_columns(*costs[method])
         rows.append({"method": method, "source": "reproduced"} | cost | numbers)

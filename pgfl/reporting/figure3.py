@@ -6,8 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pgfl.errors import UserError
 from pgfl.files import whole_file, write_text
-from pgfl.reporting.evaluations import Measured, read_evaluation
+from pgfl.reporting.evaluations import read_evaluation, read_evaluations
 from pgfl.reporting.paper import dataset_names, read_published
 from pgfl.reporting.specs import PUBLISHED_AS, SWEPT_ON
 from pgfl.reporting.tables import reproduced_numbers, traced
@@ -40,7 +41,7 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
         out: the CSV: `method`, `source`, the `parameter` and its `value`, then as a table's.
 
     Raises:
-        UserError: an evaluation file cannot be read.
+        UserError: an evaluation file cannot be read, or is not what it is given as.
     """
     published = read_published(2).set_index("method").loc[PUBLISHED_AS["PGFL-KD"]]
     rows: list[dict[str, str]] = []
@@ -49,9 +50,13 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
         place = {"parameter": parameter, "value": f"{PUBLISHED_VALUE:g}"}
         numbers = {column: published[column] for column in COLUMNS}
         rows.append({"method": published.name, "source": "published", **place, **numbers})
+        swept = set()
         for value, paths in sorted(sweeps[parameter].items()):
-            measured: dict[str, list[Measured]] = {SWEPT_ON: [read_evaluation(p) for p in paths]}
-            variant = measured[SWEPT_ON][0].variant
+            variant = read_evaluation(paths[0]).variant
+            if variant in swept:
+                raise UserError(f"{paths[0]}: {variant} is given for two values of {parameter}")
+            swept.add(variant)
+            measured = {SWEPT_ON: read_evaluations(paths, variant, SWEPT_ON)}
             place = {"parameter": parameter, "value": f"{value:.10g}"}
             numbers = reproduced_numbers(COLUMNS, measured, experiment)
             rows.append({"method": variant, "source": "reproduced", **place, **numbers})

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pgfl.errors import UserError
 from pgfl.files import write_text
-from pgfl.reporting.evaluations import Measured, read_evaluation
+from pgfl.reporting.evaluations import Measured, read_evaluations
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.specs import PUBLISHED_AS, TABLES, TableSpec
 from pgfl.reporting.statistics import mean_text, std_text
@@ -52,7 +51,7 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
         out: the CSV; percentages with one decimal, missing values empty.
 
     Raises:
-        UserError: an evaluation is missing or cannot be read.
+        UserError: an evaluation is missing, cannot be read, or is not what it is given as.
     """
     spec = TABLES[number]
     measurements = _read_needed(spec, evaluations)
@@ -69,14 +68,13 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
 
 
 def _read_needed(spec: TableSpec, evaluations: Evaluations) -> Measurements:
-    measurements = {}
-    for variant in spec.reproduced.values():
-        for test_set in spec.test_sets:
-            files = evaluations.get((variant, test_set))
-            if not files:
-                raise UserError(f"no evaluation of {variant} on {test_set} is given")
-            measurements[variant, test_set] = [read_evaluation(file) for file in files]
-    return measurements
+    return {
+        (variant, test_set): read_evaluations(
+            evaluations.get((variant, test_set), ()), variant, test_set
+        )
+        for variant in spec.reproduced.values()
+        for test_set in spec.test_sets
+    }
 
 
 def _labels(published: pd.DataFrame, method: str, spec: TableSpec) -> dict[str, str]:
@@ -173,7 +171,7 @@ def write_comparison(
         out: the CSV; the `.md` and the trace go beside it.
 
     Raises:
-        UserError: an evaluation is missing or cannot be read.
+        UserError: an evaluation is missing, cannot be read, or is not what it is given as.
     """
     measurements = _read_needed(spec, evaluations)
     table, cells = _reproduced(spec, measurements, experiment, labels={})

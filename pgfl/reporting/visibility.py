@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
+from pgfl.errors import UserError
 from pgfl.files import whole_file, write_text
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
@@ -47,6 +48,7 @@ def write_visibility(
         UserError: an input cannot be used.
     """
     outcomes = read_outcomes(files, manifest)
+    _require_same_seeds(files)
     bins = bin_of(visible_keypoints(heatmaps, list(outcomes.queries["image"])).sum(axis=1))
     values = {method: per_seed(outcomes, method) for method in files}
     made_of = {method: [method] for method in files}
@@ -70,6 +72,15 @@ def write_visibility(
         figure = draw(table[table["method"].isin(files)], experiment, outcomes.test_set)
         figure.savefig(temporary, dpi=120, metadata={"Software": None})
     save_trace([out, picture], experiment, cells)
+
+
+def _require_same_seeds(files: Queries) -> None:
+    """Raise UserError unless differences are of runs with the same seed, by their folders."""
+    first, *others = files
+    seeds = {method: [file.parent.parent.name for file in some] for method, some in files.items()}
+    for other in others:
+        if seeds[other] != seeds[first]:
+            raise UserError(f"{files[other][0]}: not the same seeds as {first!r} has")
 
 
 def visible_keypoints(heatmaps: Path, names: list[str]) -> np.ndarray:

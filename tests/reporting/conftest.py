@@ -41,7 +41,9 @@ def project(tmp_path, monkeypatch):
 def make_run(project):
     """Makes up one seed's run, with model, provenance and the evaluation of one test set."""
 
-    def make(variant: str, test_set: str, seed: int, values: dict[str, float]) -> Path:
+    def make(
+        variant: str, test_set: str, seed: int, values: dict[str, float], feature: str = ""
+    ) -> Path:
         run = Path("runs/demo", TRAIN_SET[test_set], variant, f"seed{seed}")
         (run / "eval").mkdir(parents=True, exist_ok=True)
         model = run / "model.safetensors"
@@ -61,7 +63,9 @@ def make_run(project):
             "rerank": False,
             "model_sha256": file_hash(model),
         }
-        file = run / "eval" / f"{test_set}.json"
+        if feature:
+            report["use"] = feature
+        file = run / "eval" / f"{test_set}{'.' if feature else ''}{feature}.json"
         file.write_text(json.dumps(report))
         return file
 

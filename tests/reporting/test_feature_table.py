@@ -26,14 +26,15 @@ def evaluations(make_run):
     return {
         method: [
             make_run(
-                f"v{place}",
+                row.variant,
                 "occluded_duke",
                 seed,
                 {"rank1": 10 * place + seed, "mAP": 50.0 + place},
+                feature=row.feature if row.needs_pose else "",
             )
             for seed in range(2)
         ]
-        for place, method in enumerate(FEATURE_ROWS)
+        for place, (method, row) in enumerate(FEATURE_ROWS.items())
     }
 
 
@@ -98,6 +99,24 @@ def test_the_markdown_counts_the_papers_sizes_and_says_what_differs(tmp_path, ev
 
 def test_a_missing_evaluation_is_named(tmp_path, evaluations):
     evaluations["Body Part Feature f_P"][1].unlink()
-    with pytest.raises(UserError, match=r"v2/seed1/eval/occluded_duke\.json: no such file"):
+    with pytest.raises(UserError, match=r"pgfl_kd/seed1/eval/occluded_duke\.part\.json: no such"):
+        write(tmp_path, evaluations)
+    assert not (tmp_path / "table8.csv").exists()
+
+
+def test_what_is_not_given_is_named(tmp_path, evaluations):
+    del evaluations["Body Part Feature f_P"]
+    with pytest.raises(UserError, match="no evaluation of pgfl_kd on occluded_duke is given"):
+        write(tmp_path, evaluations)
+    with pytest.raises(UserError, match="no recipe of baseline is given"):
+        write_feature_table({}, {}, POSE, "demo", tmp_path / "table8.csv")
+
+
+def test_another_feature_is_not_tabulated(tmp_path, evaluations):
+    part, fused = "Body Part Feature f_P", "Body Part Fused Feature f_V"
+    with pytest.raises(UserError, match=r"fused\.json: is given as pgfl_kd on .*\.part\.json"):
+        write(tmp_path, evaluations | {part: evaluations[fused]})
+    evaluations[part][0].write_text(evaluations[fused][0].read_text())
+    with pytest.raises(UserError, match=r"part\.json: was not matched with part; evaluate"):
         write(tmp_path, evaluations)
     assert not (tmp_path / "table8.csv").exists()

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pgfl.errors import UserError
 from pgfl.reporting.figure3 import draw, write_figure3
 from pgfl.reporting.trace import follow
 
@@ -111,3 +112,13 @@ def test_every_point_can_be_traced(sweeps):
     lines = follow(OUT.with_suffix(".png"))
     assert "lambda_cl = 0.25 (pgfl_kd), occluded_duke.mAP: 48.0" in lines
     assert "10 entries from 8 models" in lines[0]
+
+
+def test_a_point_is_of_one_variant_and_a_variant_of_one_point(sweeps):
+    curve = sweeps["lambda_mcl"]
+    mixed = {"lambda_mcl": {0.0: [curve[0.0][0], curve[0.5][1]]}}
+    with pytest.raises(UserError, match=r"mcl-0\.5/seed1/.*: is given as pgfl_kd-lambda_mcl-0\.0"):
+        write_figure3(mixed, "demo", OUT)
+    with pytest.raises(UserError, match="pgfl_kd is given for two values of lambda_mcl"):
+        write_figure3({"lambda_mcl": {0.25: curve[0.25], 0.5: curve[0.25]}}, "demo", OUT)
+    assert not OUT.exists()

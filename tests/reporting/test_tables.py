@@ -200,6 +200,29 @@ def test_a_file_outside_of_a_runs_folder_is_refused(project, make_evaluations):
         write_table(7, evaluations, "demo", project / "table7.csv")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (("pgfl_kd", "occluded_duke"), "is given as baseline on occluded_duke, whose files are"),
+        (("baseline", "occluded_reid"), r"files are baseline/seed0/eval/occluded_duke\.json"),
+    ],
+)
+def test_files_of_another_variant_or_test_set_are_refused(
+    project, make_evaluations, wrong, message
+):
+    evaluations = make_evaluations(2)
+    evaluations["baseline", "occluded_duke"] = evaluations[wrong]
+    with pytest.raises(UserError, match=message):
+        write_table(2, evaluations, "demo", project / "table2.csv")
+    assert not (project / "table2.csv").exists()
+
+
+def test_one_seed_given_twice_is_not_two(project, make_evaluations):
+    evaluations = {key: 2 * paths for key, paths in make_evaluations(2, seeds=1).items()}
+    with pytest.raises(UserError, match=r"occluded_duke\.json: seed 0 is given twice"):
+        write_table(2, evaluations, "demo", project / "table2.csv")
+
+
 def test_a_comparison_puts_variants_side_by_side_with_paired_differences(make_run, project):
     values = {"baseline": (30.0, 32.0), "mine": (33.0, 35.5), "other": (29.0, 31.5)}
     files = {

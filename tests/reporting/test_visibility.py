@@ -1,4 +1,5 @@
 import csv
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -121,4 +122,16 @@ def test_heatmaps_of_other_images_are_refused(ranked, tmp_path):
         write_visibility(
             ranked.files, ranked.manifest, tmp_path / "query.h5", "demo", tmp_path / "x.csv"
         )
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_methods_of_other_seeds_are_not_subtracted(ranked, tmp_path):
+    files = {}
+    for seed, (method, own) in enumerate(ranked.files.items()):
+        file = tmp_path / method / f"seed{seed}" / "eval" / "x.queries.csv"
+        file.parent.mkdir(parents=True)
+        files[method] = [shutil.copy(own[0], file)]
+    for given in (files, ranked.files | {"Baseline": ranked.files["Baseline"][:1]}):
+        with pytest.raises(UserError, match=r"queries\.csv: not the same seeds as 'Baseline' has"):
+            write_visibility(given, ranked.manifest, ranked.heatmaps, "demo", tmp_path / "x.csv")
     assert not (tmp_path / "x.csv").exists()

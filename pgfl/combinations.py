@@ -45,6 +45,14 @@ def _seeds(config: Config) -> Iterator[str]:
         yield f"setting seeds: each seed must stand there once (got {twice[0]} twice)"
 
 
+def _drawn(config: Config) -> Iterator[str]:
+    if config.experiment == "paper" and config.archives.source == "synthetic":
+        yield (
+            "setting archives.source: must be real, since experiment: paper stands beside the "
+            "paper's numbers without a warning (got 'synthetic'); choose experiment: demo or study"
+        )
+
+
 def _urls(config: Config) -> Iterator[str]:
     for name, url in config.archives.urls.items():
         where = f"setting archives.urls.{shown_key(name)}"
@@ -154,6 +162,7 @@ def _variants(config: Config) -> Iterator[str]:
 
 CHECKS: dict[Callable[[Any], Iterator[str]], frozenset[str]] = {
     _seeds: frozenset({"seeds"}),
+    _drawn: frozenset({"experiment", "archives"}),
     _urls: frozenset({"archives"}),
     _own_datasets: frozenset({"datasets"}),
     _variants: RECIPE,

@@ -254,6 +254,10 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ({"seeds": ["x"]}, r"setting seeds.0: must be a whole number, at least 0 .* \(got 'x'\)"),
         ({"seeds": [-1]}, r"setting seeds.0: must be a whole number, at least 0"),
         ({"seeds": [2**32]}, r"setting seeds.0: .* and at most 4294967295 \(got 4294967296\)"),
+        (
+            {"experiment": "paper", "archives": {"source": "synthetic"}},
+            "setting archives.source: must be real, since experiment: paper .* choose experiment",
+        ),
         ({"seeds": [0, 1, 0]}, r"setting seeds: each seed must stand there once \(got 0 twice\)"),
         ({"training": {"epochs": 6}}, r"setting training.milestones: 7 is never reached in 6 epo"),
         (

@@ -78,7 +78,7 @@ def draw(table: pd.DataFrame, experiment: str) -> Figure:
 
     Args:
         table: what `figure3.csv` holds, as text.
-        experiment: anything but `paper` is marked as synthetic.
+        experiment: anything but `paper` is marked as such.
     """
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     parameters = list(dict.fromkeys(table["parameter"]))
@@ -129,5 +129,5 @@ def _title(table: pd.DataFrame, experiment: str) -> str:
     printed = f"stars: the paper's full method at {PUBLISHED_VALUE:g}, the only point in its text"
     if experiment == "paper":
         return f"{spread}; {printed}"
-    warning = f"experiment: {experiment}, synthetic data, not comparable with the stars"
+    warning = f"experiment: {experiment}, not the paper's: not comparable with the stars"
     return f"{warning}\n{spread}; {printed}"

@@ -15,8 +15,10 @@ from pgfl.images import read_image, resized
 from pgfl.models.student_file import load_student
 from pgfl.pose.store import HeatmapReader
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
+from pgfl.reporting.styles import marked
 from pgfl.reporting.trace import Cell, save_trace
 
+TITLE = "Responses to occluded queries"
 QUERIES = 8
 COLOURS = "inferno"
 """Perceptually uniform, from dark to light, so it reads in greyscale, too."""
@@ -77,7 +79,10 @@ def draw_responses(
             overlay(query, own) for query, own in zip(queries, maps, strict=True)
         ]
     figure = draw_grid(
-        rows, size, _title(experiment), _caption(len(chosen), len(names), heatmaps is not None)
+        rows,
+        size,
+        marked(TITLE, experiment),
+        _caption(len(chosen), len(names), heatmaps is not None),
     )
     with whole_file(out) as temporary:
         # Without the version of matplotlib, which would make equal pictures differ.
@@ -188,11 +193,6 @@ def draw_grid(
     figure.text(0.15 / width, 1 - 0.35 / whole, title, fontsize=12, weight="bold")
     figure.text(0.15 / width, 0.15 / whole, caption, fontsize=8, va="bottom", linespacing=1.4)
     return figure
-
-
-def _title(experiment: str) -> str:
-    drawn = "" if experiment == "paper" else f" ({experiment}: synthetic people)"
-    return f"Responses to occluded queries{drawn}"
 
 
 def _caption(shown: int, queries: int, shares: bool) -> str:

@@ -19,5 +19,7 @@ def styled(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def marked(title: str, experiment: str) -> str:
-    """A picture's title, with a word about whose people these are where they are drawn ones."""
-    return title if experiment == "paper" else f"{title} ({experiment}: not the paper's data)"
+    """A picture's title, with a word of warning where it is not the paper's experiment."""
+    if experiment == "paper":
+        return title
+    return f"{title} ({experiment}: not the paper's experiment)"

@@ -35,9 +35,10 @@ Evaluations = dict[tuple[str, str], list[Path]]
 """For each (variant, test set): the evaluation files, one a seed."""
 
 WARNING = (
-    "> **Not the paper's data.** The reproduced rows are from `experiment: {experiment}`: small "
-    "synthetic data\n> sets drawn by this project. They show that the pipeline works; they must "
-    "not be compared with the published rows.\n"
+    "> **Not the paper's experiment.** The reproduced rows are from `experiment: {experiment}`: "
+    "small networks and,\n> unless you named archives or data sets of your own, synthetic data "
+    "drawn by this project. They show that the\n> pipeline works; they must not be compared with "
+    "the published rows.\n"
 )
 
 

@@ -46,7 +46,7 @@ def test_the_published_numbers_agree_with_themselves(tmp_path, manifests):
     market = rows[1]
     assert (market["gallery.ids"], market["gallery.images"]) == ("750", "19732")
     assert (market["distractors"], market["junk"]) == ("2798", "3819")
-    assert "Not the paper's data" not in (tmp_path / "table1.md").read_text()
+    assert "Not the paper's experiment" not in (tmp_path / "table1.md").read_text()
     assert "7 entries from 14 files" in follow(tmp_path / "table1.csv")[0]
 
 
@@ -58,7 +58,7 @@ def test_a_mismatch_is_seen(tmp_path, manifests):
     assert found["Partial-REID"]["agrees"] == "no"
     assert found["Partial-REID"]["gallery.images"] == "301"
     assert found["Partial-iLIDS"]["agrees"] == "yes"
-    assert "Not the paper's data" in (tmp_path / "table1.md").read_text()
+    assert "Not the paper's experiment" in (tmp_path / "table1.md").read_text()
 
 
 def test_missing_counts_are_named(tmp_path, manifests):

@@ -142,7 +142,7 @@ def test_the_table_has_a_row_a_network_and_nothing_where_it_has_no_such_branch(
     assert list(table.index) == ["baseline", "again"]
     assert table.loc["baseline"].equals(table.loc["again"])
     assert list(table["batches"]) == [2, 2]  # an epoch of 16 images in batches of 8
-    assert "Not the paper's data" in out.with_suffix(".md").read_text()
+    assert "Not the paper's experiment" in out.with_suffix(".md").read_text()
 
 
 def test_branches_of_another_run_are_refused(data, make_network, tmp_path):

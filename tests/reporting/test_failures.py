@@ -83,7 +83,7 @@ def test_the_page_stands_alone_and_its_pictures_open(page):
         assert Image.open(io.BytesIO(base64.b64decode(data))).width > 500
     assert "<script" not in page and "http" not in page
     assert "<title>Worst queries of PGFL-KD on ranked" in page
-    assert "demo: not the paper&#x27;s data" in page
+    assert "demo: not the paper&#x27;s experiment" in page
 
 
 def test_names_are_escaped(ranked, tmp_path):

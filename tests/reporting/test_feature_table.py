@@ -88,13 +88,13 @@ def test_one_seed_has_no_deviation(tmp_path, evaluations):
 
 def test_the_markdown_counts_the_papers_sizes_and_says_what_differs(tmp_path, evaluations):
     _, text = write(tmp_path, evaluations)
-    assert "Not the paper's data" in text and text.count("| counted |") == 6
+    assert "Not the paper's experiment" in text and text.count("| counted |") == 6
     assert "| counted | 6.080 | 23.512 | 6.080 | 23.512 | 8.98 | 39.89 |" in text
     assert "`layer4` alone is 2.869 G and 14.965 M" in text
     assert "8.949 G and 38.477 M" in text and "15.74 G" in text
     assert "{" not in text
     _, text = write(tmp_path, evaluations, experiment="paper")
-    assert "Not the paper's data" not in text
+    assert "Not the paper's experiment" not in text
 
 
 def test_a_missing_evaluation_is_named(tmp_path, evaluations):

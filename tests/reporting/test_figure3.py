@@ -92,7 +92,7 @@ def test_each_panel_has_both_curves_and_the_published_point(sweeps):
 @pytest.mark.parametrize(("experiment", "marked"), [("demo", True), ("paper", False)])
 def test_the_title_says_what_the_numbers_are(sweeps, experiment, marked):
     title = drawn(sweeps, experiment).get_suptitle()
-    assert ("synthetic data" in title) == marked
+    assert ("not the paper's: not comparable" in title) == marked
     assert "over 2 seeds" in title and "the paper's full method at 0.25" in title
 
 

@@ -66,7 +66,7 @@ def test_the_table_has_the_papers_rows_and_two_measured_ones(trained, manifest, 
         assert (row["queries"], row["gallery"], row["experiment"]) == ("3", "20", "demo")
     text = out.with_suffix(".md").read_text()
     assert "does not say on which machine" in text and "{" not in text
-    assert "Not the paper's data" in text and "a gallery of 20," in text
+    assert "Not the paper's experiment" in text and "a gallery of 20," in text
 
 
 def test_the_warm_up_does_not_count_and_methods_take_turns(manifest, monkeypatch):

@@ -65,7 +65,7 @@ def test_curves_are_means_and_whiskers_reach_from_side_to_side():
         assert list(line.get_ydata()) == pytest.approx([40 + plus, 35 + plus, 27 + plus])
         ends = [segment[:, 1].tolist() for segment in whiskers.get_segments()]
         assert ends[1] == pytest.approx([32 + plus, 38 + plus])
-    assert "not the paper's data" in figure.get_suptitle()
+    assert "not the paper's experiment" in figure.get_suptitle()
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,8 @@ def test_the_markdown_begins_with_ours_beside_the_papers(write):
 @pytest.mark.parametrize(("experiment", "warned"), [("demo", True), ("paper", False)])
 def test_the_markdown_warns_of_anything_but_the_papers_data(write, experiment, warned):
     _, text = write(2, experiment=experiment)
-    assert ("Not the paper's data" in text) == warned
+    assert ("Not the paper's experiment" in text) == warned
+    assert ("unless you named archives or data sets of your own" in text) == warned
     assert text.count("| published |") == 23 and text.count("| reproduced |") == 2
 
 

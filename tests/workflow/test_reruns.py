@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pgfl.datasets.archives import SOURCES
 from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 
@@ -442,11 +443,13 @@ def test_another_experiment_and_back_makes_the_results_again_and_nothing_else(co
     small = yaml.safe_load((copied.root / "config.yaml").read_text())
     demo = yaml.safe_load((copied.root / "workflow/experiments/demo.yaml").read_text())
     overlay = copied.root / "paper.yaml"
-    # The paper's experiment, as small as the demo and drawn, since its archives are not here.
-    parts = ("archives", "synthetic", "pose", "model", "training")
+    # The paper's experiment, as small as the demo, and with its archives taken for the real ones.
+    parts = ("pose", "model", "training")
+    archives = {dataset: f"data/demo/archives/{one.name}" for dataset, one in SOURCES.items()}
     overlay.write_text(
         yaml.safe_dump(
-            {"experiment": "paper"} | {name: demo[name] | small.get(name, {}) for name in parts}
+            {"experiment": "paper", "archives": {"files": archives}}
+            | {name: demo[name] | small.get(name, {}) for name in parts}
         )
     )
     other = ("--configfile", str(overlay))

@@ -1,5 +1,6 @@
 """Small file helpers: hashes, JSON, and outputs that appear whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     Readers therefore never meet a half-written file under the final name. What a killed process
     left of its temporary file is removed. An error of the operating system names `path`.
     """
+    if path.is_dir():  # said now, before what is to be written costs any work
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, so that libraries which look at it (PIL, h5py, zip) still work.
     temporary = _temporary(path.parent, path.stem, path.suffix)
@@ -32,7 +35,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # whatever went wrong above is what has to be said
+            temporary.unlink()
 
 
 @contextmanager
@@ -41,14 +45,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path.parent, path.name, "")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is None:
+        if error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:

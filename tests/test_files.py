@@ -150,3 +150,17 @@ def test_an_error_of_the_operating_system_names_the_output(tmp_path, whole):
     with pytest.raises(OSError) as caught, whole(tmp_path / "out") as temporary:
         (temporary / "none" / "file").open("w")
     assert caught.value.filename != str(tmp_path / "out")
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_name_that_is_too_long_is_named_itself(tmp_path, whole):
+    target = tmp_path / ("a" * 250)  # possible, but then the temporary name is not
+    with pytest.raises(OSError) as caught, whole(target) as temporary:
+        temporary.write_text("content")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENAMETOOLONG, str(target))
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    with pytest.raises(IsADirectoryError) as caught, whole_file(tmp_path):
+        pytest.fail("nothing has to be written to find this out")
+    assert caught.value.filename == str(tmp_path)

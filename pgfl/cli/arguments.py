@@ -19,6 +19,7 @@ Evaluations = Annotated[
     str, typer.Option(help='JSON: {"variant": {"test set": ["eval.json", ...]}}.')
 ]
 Experiment = Annotated[str, typer.Option(help="Where the numbers are from.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 
 ConfigFile = Annotated[Path, typer.Option("--configfile", help="A configuration file.")]
 ConfigOverrides = Annotated[
@@ -40,16 +41,56 @@ def loaded_config(configfile: Path, overrides: list[str] | None) -> "Config":
     return config
 
 
-def json_settings(given: str) -> dict[str, Any]:
-    """The object of `--settings`: JSON, or the path of a JSON file."""
+def json_settings(given: str, option: str = "--settings") -> dict[str, Any]:
+    """The object that an option holds: JSON, or the path of a JSON file."""
+    return json_shaped(given, option, dict[str, Any], '{"name": ...}')
+
+
+def json_files(given: str, option: str, some: bool = True) -> dict[str, list[Path]]:
+    """Files by method, from `method -> one file a seed`."""
+    files = json_shaped(given, option, dict[str, list[Path]], '{"method": ["file", ...]}')
+    if (some and not files) or not all(files.values()):
+        raise UserError(f"{option}: names no file")
+    return files
+
+
+def json_shaped(given: str, option: str, shape: Any, words: str) -> Any:
+    """What an option holds as JSON, or in a JSON file, as values of a type.
+
+    Args:
+        given: the option's value.
+        option: named in messages.
+        shape: what pydantic is to make of it.
+        words: the same for people.
+
+    Raises:
+        UserError: no such file, not JSON, or of another shape.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from pgfl.explain import shown, shown_key
+
+    try:
+        return TypeAdapter(shape).validate_python(_json(given, option))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(shown_key, first["loc"]))
+        if first["type"] == "missing":
+            found = f"{place} is missing"
+        else:
+            found = f"got {shown(first['input'])}{f' as {place}' if place else ''}"
+        raise UserError(f"{option}: must be {words} ({found})") from None
+
+
+def _json(given: str, option: str) -> Any:
     from pgfl.files import read_json
 
     if not given.lstrip().startswith("{"):
         return read_json(Path(given))
     try:
         return json.loads(given)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--settings: not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:  # bad JSON, too long a number, too deep
+        raise UserError(f"{option}: not JSON ({error})") from None
 
 
 def known(name: object, allowed: Any) -> None:

@@ -45,6 +45,11 @@ DISK_TROUBLE = {
     errno.EPERM: "writing is not allowed there; choose another folder",
     errno.EEXIST: "a file lies where a folder is needed; choose another place",
     errno.ENOTDIR: "a part of this path is a file, not a folder; choose another",
+    errno.EISDIR: "name a file instead",
+    errno.ENOENT: "look at the path's spelling, and whether all of its folders are there",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "its symbolic links lead back to themselves; choose another path",
+    errno.ENOTEMPTY: "another program writes there; wait for it, or choose another folder",
 }
 """What the user can do about errors of the operating system; all others are ours."""
 

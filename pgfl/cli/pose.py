@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pgfl.cli.arguments import JsonSettings, Out, json_settings
+from pgfl.cli.arguments import JsonSettings, Out, Threads, json_settings
 from pgfl.errors import UserError
 from pgfl.machine import own_gpus
 
@@ -23,7 +23,7 @@ def heatmaps_make(
         str, typer.Option(help="i/n: compute only this part; a call without it merges them.")
     ] = "1/1",
     settings: JsonSettings = "{}",
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Threads = 2,
 ) -> None:
     """Run HRNet over one split and cache its merged heatmaps; goes on where it was stopped."""
     import torch

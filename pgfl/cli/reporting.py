@@ -1,11 +1,21 @@
 """Commands that write tables and figures, and trace them."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pgfl.cli.arguments import Evaluations, Experiment, Out, json_settings, known
+from pgfl.cli.arguments import (
+    Evaluations,
+    Experiment,
+    Out,
+    Threads,
+    json_files,
+    json_settings,
+    json_shaped,
+    known,
+)
 from pgfl.errors import UserError
 from pgfl.machine import own_gpus
 
@@ -59,9 +69,11 @@ def compare(
 
 def _evaluations(given: str) -> dict[tuple[str, str], list[Path]]:
     """Evaluation files by variant and test set, from `variant -> test set -> one file a seed`."""
+    words = '{"variant": {"test set": ["eval.json", ...]}}'
+    files = json_shaped(given, "--evaluations", dict[str, dict[str, list[Path]]], words)
     return {
-        (variant, test_set): [Path(path) for path in paths]
-        for variant, sets in json_settings(given).items()
+        (variant, test_set): paths
+        for variant, sets in files.items()
         for test_set, paths in sets.items()
     }
 
@@ -75,16 +87,19 @@ def figure3(
     """Draw Figure 3, the weights of the two distillation losses; --out names its CSV."""
     from pgfl.reporting.figure3 import PANELS, write_figure3
 
-    given = json_settings(sweeps)
+    words = '{"lambda_cl": {"0.5": ["eval.json", ...]}}'
+    given = json_shaped(sweeps, "--sweeps", dict[str, dict[str, list[Path]]], words)
     for parameter in given:
         known(parameter, PANELS)
     try:
         files = {
-            parameter: {float(value): list(map(Path, paths)) for value, paths in points.items()}
+            parameter: {float(value): paths for value, paths in points.items()}
             for parameter, points in given.items()
         }
     except ValueError as error:
         raise UserError(f"--sweeps: a value is no number ({error})") from None
+    if not files or not all(points and all(points.values()) for points in files.values()):
+        raise UserError("--sweeps: names no file")
     write_figure3(files, experiment, out)
 
 
@@ -98,7 +113,7 @@ def report(
     """Write Snakemake's HTML report of finished results; runs nothing."""
     from pgfl.reporting.report import write_report
 
-    write_report(targets, json_settings(config), snakefile, out)
+    write_report(targets, json_settings(config, "--config"), snakefile, out)
 
 
 @app.command("trace")
@@ -120,7 +135,8 @@ def dataset_table(
     """Write Table 1: the data sets as published and as found."""
     from pgfl.reporting.dataset_table import write_dataset_table
 
-    files = {dataset: Path(path) for dataset, path in json_settings(manifests).items()}
+    words = '{"data set": "manifest.csv", ...}'
+    files = json_shaped(manifests, "--manifests", dict[str, Path], words)
     write_dataset_table(files, experiment, out)
 
 
@@ -140,14 +156,11 @@ def feature_table(
     from pgfl.reporting.feature_table import write_feature_table
 
     torch.set_num_threads(1)  # counting is little work, and the rule asks for one core
-    files = {
-        method: [Path(path) for path in paths]
-        for method, paths in json_settings(evaluations).items()
-    }
-    parsed = {name: Recipe.parse(one, name) for name, one in json_settings(recipes).items()}
-    write_feature_table(
-        files, parsed, PoseSettings.parse(json_settings(pose), "pose"), experiment, out
-    )
+    files = json_files(evaluations, "--evaluations")
+    given = json_settings(recipes, "--recipes")
+    parsed = {name: Recipe.parse(one, name) for name, one in given.items()}
+    settings = PoseSettings.parse(json_settings(pose, "--pose"), "pose")
+    write_feature_table(files, parsed, settings, experiment, out)
 
 
 @app.command("speed-table")
@@ -159,7 +172,7 @@ def speed_table(
     weights: Annotated[Path, typer.Option(help="The pose network's checkpoint.")],
     experiment: Annotated[str, typer.Option(help="Where the model is from.")],
     pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")] = "{}",
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Threads = 2,
 ) -> None:
     """Write Table 9: seconds a query on this machine, which should have nothing else to do."""
     import torch
@@ -168,7 +181,7 @@ def speed_table(
     from pgfl.reporting.speed_table import Trained, write_speed_table
 
     torch.set_num_threads(threads)
-    parsed = PoseSettings.parse(json_settings(pose), "pose")
+    parsed = PoseSettings.parse(json_settings(pose, "--pose"), "pose")
     with own_gpus():
         write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
 
@@ -187,7 +200,7 @@ def response_figure(
     table: Annotated[
         Path | None, typer.Option(help="A CSV for these shares; needs --heatmaps.")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Threads = 2,
 ) -> None:
     """Draw the responses of students to occluded queries as one PNG (Figures 1 and 4)."""
     import torch
@@ -197,9 +210,19 @@ def response_figure(
     if table is not None and heatmaps is None:
         raise UserError("--table: needs --heatmaps")
     torch.set_num_threads(threads)
-    files = {method: [Path(p) for p in paths] for method, paths in json_settings(students).items()}
+    files = json_files(students, "--students")
     with own_gpus():
         draw_responses(files, manifest, experiment, out, heatmaps, table)
+
+
+@dataclass(frozen=True)
+class NetworkFiles:
+    """What `diagnose` takes for each network."""
+
+    model: Path
+    branches: Path
+    heatmaps: Path | None
+    recipe: dict[str, Any]
 
 
 @app.command("diagnose")
@@ -215,7 +238,7 @@ def diagnose(
     out: Out,
     experiment: Experiment,
     seed: Annotated[int, typer.Option(min=0, help="The networks' own.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Threads = 2,
 ) -> None:
     """Look inside trained networks: lengths, attention, each loss's pull at the student."""
     import torch
@@ -224,18 +247,17 @@ def diagnose(
     from pgfl.reporting.diagnosis import Trained, write_diagnosis
 
     torch.set_num_threads(threads)
-    try:
-        trained = {
-            name: Trained(
-                Path(files["model"]),
-                Path(files["branches"]),
-                Path(files["heatmaps"]) if files["heatmaps"] else None,
-                Recipe.parse(files["recipe"], name),
-            )
-            for name, files in json_settings(networks).items()
-        }
-    except KeyError as error:
-        raise UserError(f"--networks: {error} is missing") from None
+    words = (
+        '{"variant": {"model": "file", "branches": "file", "heatmaps": "file" or null, '
+        '"recipe": {...}}}'
+    )
+    given = json_shaped(networks, "--networks", dict[str, NetworkFiles], words)
+    if not given:
+        raise UserError("--networks: names no network")
+    trained = {
+        name: Trained(one.model, one.branches, one.heatmaps, Recipe.parse(one.recipe, name))
+        for name, one in given.items()
+    }
     with own_gpus():
         write_diagnosis(trained, manifest, seed, experiment, out)
 
@@ -245,7 +267,7 @@ def ranked_lists(manifest: Path, out: Out, queries: Queries, experiment: Experim
     """Draw the ranked lists of a test set's best, median and worst queries as one PNG."""
     from pgfl.reporting.ranked_lists import draw_ranked_lists_of
 
-    draw_ranked_lists_of(_files(queries, "--queries"), manifest, experiment, out)
+    draw_ranked_lists_of(json_files(queries, "--queries"), manifest, experiment, out)
 
 
 @app.command("failures")
@@ -255,7 +277,7 @@ def failures(
     """Write the page of the worst queries: their ranked lists, and what is visible in them."""
     from pgfl.reporting.failures import write_failures
 
-    write_failures(_files(queries, "--queries"), manifest, heatmaps, experiment, out)
+    write_failures(json_files(queries, "--queries"), manifest, heatmaps, experiment, out)
 
 
 @app.command("visibility")
@@ -265,7 +287,7 @@ def visibility(
     """Write Rank-1 and mAP by the number of visible keypoints; --out names the CSV."""
     from pgfl.reporting.visibility import write_visibility
 
-    write_visibility(_files(queries, "--queries"), manifest, heatmaps, experiment, out)
+    write_visibility(json_files(queries, "--queries"), manifest, heatmaps, experiment, out)
 
 
 @app.command("training-curves")
@@ -283,8 +305,8 @@ def training_curves(
     from pgfl.reporting.training_curves import draw_training_curves
 
     draw_training_curves(
-        _files(histories, "--histories"),
-        _files(others, "--others", some=False),
+        json_files(histories, "--histories"),
+        json_files(others, "--others", some=False),
         experiment,
         out,
         dataset_names().get(trained_on, trained_on),
@@ -305,7 +327,7 @@ def stress(
     metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
     feature: Annotated[str, typer.Option(help="after_bnneck or before_bnneck.")] = "after_bnneck",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Threads = 2,
 ) -> None:
     """Cover queries step by step from each side and rank again; --out names the CSV."""
     import torch
@@ -322,7 +344,7 @@ def stress(
         raise UserError(f"--shares: not a number ({error})") from None
     with own_gpus():
         write_stress(
-            _files(students, "--students"),
+            json_files(students, "--students"),
             manifest,
             numbers,
             experiment,
@@ -331,11 +353,3 @@ def stress(
             after_norm=parsed.feature == "after_bnneck",
             batch_size=parsed.batch_size,
         )
-
-
-def _files(given: str, name: str, some: bool = True) -> dict[str, list[Path]]:
-    """Files by method, from `method -> one file a seed`."""
-    files = {method: list(map(Path, paths)) for method, paths in json_settings(given).items()}
-    if (some and not files) or not all(files.values()):
-        raise UserError(f"{name}: names no file")
-    return files

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pgfl.cli.arguments import Out, known
+from pgfl.cli.arguments import Out, Threads, known
 from pgfl.errors import UserError
 from pgfl.machine import own_gpus
 
@@ -40,7 +40,7 @@ def evaluate(
         Path | None,
         typer.Option(help="A CSV of every query's AP, first match and nearest images (global)."),
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Threads = 2,
 ) -> None:
     """Evaluate a model on the query and gallery images of a manifest."""
     import torch

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pgfl.cli.arguments import JsonSettings, json_settings
+from pgfl.cli.arguments import JsonSettings, Threads, json_settings
 from pgfl.machine import own_gpus
 
 app = typer.Typer()
@@ -18,9 +18,9 @@ def train(
     state: Annotated[Path, typer.Option(help="Folder of the resume state.")],
     heatmaps: Annotated[Path | None, typer.Option(help="Heatmaps of split train.")] = None,
     pretrained: Annotated[Path | None, typer.Option(help="ImageNet weights.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     settings: JsonSettings = "{}",
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Threads = 2,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes a device.")] = 2,
     devices: Annotated[int, typer.Option(min=1, help="GPUs (or CPU processes) to share.")] = 1,
     tensorboard: Annotated[

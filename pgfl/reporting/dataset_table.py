@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from pgfl.datasets.manifest import read_manifest
+from pgfl.errors import UserError
 from pgfl.files import read_json
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.tables import data_warning, save_table
@@ -28,9 +29,12 @@ def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) 
         out: the CSV.
 
     Raises:
-        UserError: a manifest or its counts cannot be read.
+        UserError: a manifest is missing, or it or its counts cannot be read.
     """
     published = read_published(1)
+    for dataset in published["dataset"]:
+        if dataset not in manifests:
+            raise UserError(f"no manifest of {dataset} is given")
     numbers = list(published.columns[2:])
     rows, cells = [], []
     for line in published.to_dict("records"):
@@ -57,7 +61,7 @@ def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) 
 def _found(manifest: Path) -> dict[str, str]:
     """The numbers of one data set, as text; empty where it has no such split."""
     table = read_manifest(manifest)
-    junk = read_json(manifest.with_name("counts.json"))["junk"]
+    junk = _junk(manifest.with_name("counts.json"))
     found: dict[str, str] = {}
     for split in SPLITS:
         rows = table[table["split"] == split]
@@ -67,3 +71,12 @@ def _found(manifest: Path) -> dict[str, str]:
     found["distractors"] = str((table["pid"] == 0).sum())
     found["junk"] = str(sum(junk.values()))
     return found
+
+
+def _junk(file: Path) -> dict[str, int]:
+    """How many junk images each split has."""
+    content = read_json(file)
+    junk = content.get("junk") if isinstance(content, dict) else None
+    if not isinstance(junk, dict) or not all(type(count) is int for count in junk.values()):
+        raise UserError(f"{file}: does not say how much junk there is; write the manifest again")
+    return junk

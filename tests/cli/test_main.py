@@ -115,6 +115,66 @@ def test_every_command_has_help(command):
             + ["--sweeps", '{"lambda_cl": {"much": []}}'],
             "--sweeps: a value is no number",
         ),
+        (
+            ["figure3", "--out", "x.csv", "--sweeps", "{}", "--experiment", "demo"],
+            "--sweeps: names no file",
+        ),
+        (
+            ["table", "2", "--out", "x.csv", "--experiment", "demo"]
+            + ["--evaluations", '{"baseline": ["x.json"]}'],
+            '--evaluations: must be {"variant": {"test set": ["eval.json", ...]}} '
+            "(got ['x.json'] as baseline)",
+        ),
+        (
+            [
+                "training-curves",
+                "--out",
+                "x",
+                "--experiment",
+                "demo",
+                "--histories",
+                "config.yaml",
+            ],
+            "config.yaml: not a JSON file",
+        ),
+        (
+            ["visibility", "m.csv", "--out", "x", "--experiment", "demo", "--heatmaps", "q.h5"]
+            + ["--queries", '{"m": [1]}'],
+            '--queries: must be {"method": ["file", ...]} (got 1 as m.0)',
+        ),
+        (
+            ["response-figure", "m.csv", "--out", "x", "--experiment", "demo"]
+            + ["--students", '{"m": "/path"}'],
+            "(got '/path' as m)",
+        ),
+        (
+            ["response-figure", "m.csv", "--out", "x", "--experiment", "demo", "--students", "{}"],
+            "--students: names no file",
+        ),
+        (
+            ["diagnose", "m.csv", "--out", "x", "--experiment", "demo", "--networks", "{}"],
+            "--networks: names no network",
+        ),
+        (
+            ["diagnose", "m.csv", "--out", "x", "--experiment", "demo"]
+            + ["--networks", '{"m": {"model": "a", "branches": "b", "recipe": {}}}'],
+            "(m.heatmaps is missing)",
+        ),
+        (
+            ["dataset-table", "--out", "x.csv", "--experiment", "demo", "--manifests", "{}"],
+            "no manifest of market1501 is given",
+        ),
+        (
+            ["feature-table", "--out", "x.csv", "--experiment", "demo", "--pose", "{}"]
+            + ["--recipes", "{}", "--evaluations", '{"a": ["b"]}'],
+            "no recipe of baseline is given",
+        ),
+        (["config", "fits", "--settings", f'{{"a": {"9" * 5000}}}'], "--settings: not JSON"),
+        (["config", "fits", "--settings", "."], ".: Is a directory; name a file instead"),
+        (["config", "schema", "--out", "."], ".: Is a directory; name a file instead"),
+        (["config", "schema", "--out", "a" * 250], "aaa: File name too long; choose a shorter"),
+        (["config", "schema", "--out", "/proc/none/x"], "/proc/none: No such file or directory;"),
+        (["config", "show", "--configfile", "."], ".: Is a directory; name a file instead"),
         (["weights", "get", "vgg", "--out", "x"], "no 'vgg'; known: resnet18"),
         (["embed", "x", "-o", "x.npz", "-m", "m.safetensors"], "m.safetensors: no such weights"),
         (
@@ -134,6 +194,21 @@ def test_bad_input_is_one_line_a_finding_and_status_1(tmp_path, arguments, messa
     assert message in result.stderr
     assert all(line.startswith("error: ") for line in result.stderr.splitlines())
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["evaluate", "m", "m.csv", "--out", "x", "--threads", "0"], "--threads"),
+        (["heatmaps", "make", "m.csv", "--threads", "0"], "--threads"),
+        (["train", "m.csv", "--out", "x", "--state", "y", "--threads", "0"], "--threads"),
+        (["train", "m.csv", "--out", "x", "--state", "y", "--seed", f"{2**32}"], "--seed"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_at_once(tmp_path, arguments, option):
+    result = pgfl(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"Invalid value for '{option}'" in result.stderr and "Traceback" not in result.stderr
 
 
 SMALL = '{"train_identities": 4, "test_identities": 4, "images": 4, "height": 64, "width": 32}'

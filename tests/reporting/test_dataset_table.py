@@ -66,3 +66,16 @@ def test_missing_counts_are_named(tmp_path, manifests):
     with pytest.raises(UserError, match=r"occluded_duke/counts\.json: no such file"):
         write_dataset_table(manifests, "demo", tmp_path / "table1.csv")
     assert not (tmp_path / "table1.csv").exists()
+
+
+@pytest.mark.parametrize("counts", ["{}", "[]", '{"junk": {"query": "x"}}', '{"junk": [1]}'])
+def test_counts_that_say_nothing_of_junk_are_named(tmp_path, manifests, counts):
+    manifests["occluded_duke"].with_name("counts.json").write_text(counts)
+    with pytest.raises(UserError, match=r"occluded_duke/counts\.json: does not say how much junk"):
+        write_dataset_table(manifests, "demo", tmp_path / "table1.csv")
+
+
+def test_a_data_set_that_is_not_given_is_named(tmp_path, manifests):
+    del manifests["partial_ilids"]
+    with pytest.raises(UserError, match="no manifest of partial_ilids is given"):
+        write_dataset_table(manifests, "demo", tmp_path / "table1.csv")

@@ -8,6 +8,8 @@ import pandas as pd
 
 from pgfl.datasets.manifest import read_manifest, read_table
 from pgfl.errors import UserError
+from pgfl.reporting.columns import finite_numbers
+from pgfl.reporting.evaluations import ROUNDING
 from pgfl.reporting.paper import dataset_names
 from pgfl.reporting.ranked_list import Hit, RankedList
 
@@ -91,13 +93,20 @@ def read_queries(path: Path) -> pd.DataFrame:
         no more images.
 
     Raises:
-        UserError: missing, not a CSV file, or without the columns.
+        UserError: missing, not a CSV file, without the columns, or with other values in them.
     """
     table = read_table(path)
-    for column in ("image", "AP", "first_hit", "top1", "score1"):
+    places = range(1, 1 + max(1, sum(column.startswith("top") for column in table)))
+    tops, scores = ([f"{name}{place}" for place in places] for name in ("top", "score"))
+    for column in ("image", "AP", "first_hit", *tops, *scores):
         if column not in table:
             raise UserError(f"{path}: column {column} is missing; evaluate the model again")
-    tops = [column for column in table if column.startswith("top")]
+    for column in ("AP", *scores):
+        table[column] = finite_numbers(table[column], f"{path}: ", empty=True)
+    if not table["AP"].dropna().between(0, 100 + ROUNDING).all():
+        raise UserError(f"{path}: AP must be from 0 to 100; evaluate the model again")
+    if table["AP"].isna().all():
+        raise UserError(f"{path}: no query has a match; evaluate the model again")
     words = {column: table[column].fillna("").astype(str) for column in tops}
     try:
         # Whole numbers, also where one is missing.

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from pgfl.datasets.manifest import read_table
 from pgfl.errors import UserError
 from pgfl.files import whole_file
+from pgfl.reporting.columns import finite_numbers
 from pgfl.reporting.styles import marked, styled
 from pgfl.reporting.trace import Cell, save_trace
 
@@ -74,15 +75,18 @@ def read_history(file: Path) -> pd.DataFrame:
         UserError: missing, or not a history.
     """
     table = read_table(file)
-    if not {"epoch", "learning_rate", "loss"} <= set(table):
+    if not {"epoch", "learning_rate", "loss"} <= set(table) or table.empty:
         raise UserError(f"{file}: not a history.csv; train the model again")
+    table = table.apply(finite_numbers, what=f"{file}: ")
+    if table["epoch"].duplicated().any():
+        raise UserError(f"{file}: an epoch stands twice; train the model again")
     return table.set_index("epoch")
 
 
 def heading(column: str) -> str:
     """A column for reading: `id_global` is the identity loss on f_G."""
     kind, _, feature = column.partition("_")
-    if feature in FEATURES:
+    if kind in TITLES and feature in FEATURES:
         return f"{TITLES[kind]} {FEATURES[feature]}"
     return TITLES.get(column, column)
 

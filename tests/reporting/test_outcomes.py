@@ -50,3 +50,33 @@ def test_a_rank_that_is_none_is_refused(ranked, tmp_path):
     table.to_csv(other, index=False)
     with pytest.raises(UserError, match=r"other\.csv: first_hit must hold whole numbers"):
         read_outcomes({"Baseline": [other]}, ranked.manifest)
+
+
+def to(value):
+    return lambda column: column.astype(object).where(column.index != 2, value)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("AP", to("abc"), r"row 4: AP must be a number \(got 'abc'\)"),
+        ("AP", to("inf"), r"row 4: AP must be a number \(got inf\)"),
+        ("AP", to(500), "AP must be from 0 to 100; evaluate the model again"),
+        ("AP", lambda column: None, "no query has a match; evaluate the model again"),
+        ("score1", to("abc"), r"row 4: score1 must be a number \(got 'abc'\)"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(ranked, tmp_path, column, change, message):
+    other = tmp_path / "other.csv"
+    table = pd.read_csv(ranked.files["Baseline"][0])
+    table.assign(**{column: change(table[column])}).to_csv(other, index=False)
+    with pytest.raises(UserError, match=rf"other\.csv: {message}"):
+        read_outcomes({"Baseline": [other]}, ranked.manifest)
+
+
+@pytest.mark.parametrize("column", ["top1", "score1", "score2"])
+def test_a_column_that_is_missing_is_named(ranked, tmp_path, column):
+    other = tmp_path / "other.csv"
+    pd.read_csv(ranked.files["Baseline"][0]).drop(columns=column).to_csv(other, index=False)
+    with pytest.raises(UserError, match=rf"other\.csv: column {column} is missing"):
+        read_outcomes({"Baseline": [other]}, ranked.manifest)

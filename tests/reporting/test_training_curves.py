@@ -38,6 +38,7 @@ def write(tmp_path):
         ("part_cl", "consistency loss with $f_P$ (Table 7)"),
         ("loss", "sum of the model's terms"),
         ("something_new", "something_new"),
+        ("foo_global", "foo_global"),
     ],
 )
 def test_columns_have_readable_names(column, title):
@@ -82,4 +83,20 @@ def test_the_picture_is_written_with_its_trace(write, tmp_path):
 def test_another_csv_is_refused(tmp_path):
     (tmp_path / "x.csv").write_text("epoch,loss\n1,2\n")
     with pytest.raises(UserError, match=r"x\.csv: not a history\.csv"):
+        read_history(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("1,0.1,abc", r"row 2: loss must be a number \(got 'abc'\)"),
+        ("1,0.1,inf", r"row 2: loss must be a number \(got inf\)"),
+        ("1,0.1,2\n2,,1", r"row 3: learning_rate must be a number \(got nothing\)"),
+        ("1,0.1,2\n1,0.1,1", "an epoch stands twice"),
+        ("", r"not a history\.csv"),
+    ],
+)
+def test_a_history_that_cannot_be_drawn_is_named(tmp_path, rows, message):
+    (tmp_path / "x.csv").write_text(f"epoch,learning_rate,loss\n{rows}\n")
+    with pytest.raises(UserError, match=rf"x\.csv: {message}"):
         read_history(tmp_path / "x.csv")

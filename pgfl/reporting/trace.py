@@ -127,16 +127,18 @@ def _is_whole(trace: dict[str, Any]) -> bool:
         and all(
             "seed" not in known or _are_texts(known, "model_sha256") for known in sources.values()
         )
-        and all(isinstance(cell, dict) and _is_whole_cell(cell) for cell in cells)
+        and all(isinstance(cell, dict) and _is_whole_cell(cell, sources) for cell in cells)
     )
 
 
-def _is_whole_cell(cell: dict[str, Any]) -> bool:
+def _is_whole_cell(cell: dict[str, Any], sources: dict[str, Any]) -> bool:
+    """Whether each of its files is one that is checked; an evaluation with the model behind it."""
     files = cell.get("files")
     return (
         _are_texts(cell, "row", "column", "value", "metric")
         and isinstance(files, list)
-        and all(isinstance(name, str) and name.isprintable() for name in files)
+        and all(isinstance(name, str) and name in sources for name in files)
+        and all("seed" in sources[name] for name in files if cell["metric"])
     )
 
 

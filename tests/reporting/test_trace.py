@@ -128,3 +128,13 @@ def test_files_that_are_no_evaluations_are_followed_by_their_hash_alone(project)
     Path("manifest.csv").write_text("other")
     with pytest.raises(UserError, match=r"manifest\.csv: changed since"):
         follow(Path("table1.csv"))
+
+
+@pytest.mark.parametrize("lost", ["sources", "seed"])
+def test_a_trace_that_leaves_out_what_its_numbers_are_from_is_damaged(written, lost):
+    path = TABLE.with_suffix(".trace.json")
+    trace = json.loads(path.read_text())
+    del trace["sources"][f"{RUN}/eval/occluded_duke.json"]["seed"]
+    path.write_text(json.dumps(trace if lost == "seed" else trace | {"sources": {}}))
+    with pytest.raises(UserError, match=r"table6\.trace\.json: damaged; make the table or figure"):
+        follow(TABLE)

@@ -72,6 +72,8 @@ def single_shot(
 def single_shot_rows(gallery_pids: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:
     """Draw one image of each identity, every image of it with the same chance.
 
+    Market-1501's distractors, all of pid 0, count as one identity: one of them is in each draw.
+
     Args:
         gallery_pids: (G,) identities.
         draws: how often.

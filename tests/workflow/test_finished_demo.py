@@ -358,7 +358,8 @@ def test_an_edited_table_does_not_look_at_the_clock_again(finished):
 
 
 def test_a_changed_weight_retrains_only_the_variants_that_use_it(finished):
-    with edited(finished.root / "workflow/variants.yaml", "lambda_cl: 0.25", "lambda_cl: 0.5"):
+    method, stronger = "enhanced, fused]}", "enhanced, fused], lambda_cl: 0.5}"
+    with edited(finished.root / "workflow/variants.yaml", method, stronger):
         planned = finished.planned()
     trained = [name for name in planned if name.endswith("model.safetensors")]
     # The method itself on four sets, and Figure 3's point that was the method until now.

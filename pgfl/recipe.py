@@ -116,7 +116,7 @@ class LossSettings(Settings):
     @model_validator(mode="after")
     def _the_part_branch_is_trained(self) -> "LossSettings":
         # Eq. 5 itself gives its teacher no gradient: f_P would stay as it was initialised.
-        if self.lambda_mcl > 0 and not {"part", "fused"} & set(self.reid_on):
+        if self.lambda_mcl > 0 and not self.uses_part_branch:
             raise ValueError(
                 "lambda_mcl: needs 'part' or 'fused' in reid_on, or nothing trains f_P; "
                 "set it to 0, or add one"
@@ -125,8 +125,8 @@ class LossSettings(Settings):
 
     @property
     def uses_part_branch(self) -> bool:
-        """Whether any term needs the body-part branch (SAB)."""
-        return bool({"part", "fused"} & set(self.reid_on)) or self.lambda_mcl > 0
+        """Whether any term needs the body-part branch (SAB); Eq. 5 never does alone."""
+        return bool({"part", "fused"} & set(self.reid_on))
 
     @property
     def uses_foreground_branch(self) -> bool:

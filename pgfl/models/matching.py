@@ -95,9 +95,7 @@ def load_trained(
     state = read_state(branches)
     classifier = state.get("necks.global.classifier.weight")
     necks = {key.split(".")[1] for key in state if key.startswith("necks.")}
-    parts = any(key.startswith("part_branch.") for key in state)
-    untrained = parts and not {"part", "fused"} & necks
-    if classifier is None or untrained or not necks <= set(FEATURES):
+    if classifier is None or not necks <= set(FEATURES):
         raise UserError(f"{branches}: not the branches of a training run")
     if read_metadata(branches).get("student_sha256") != file_hash(model):
         raise UserError(f"{branches}: not of the run that made {model}; give the files of one run")
@@ -106,7 +104,7 @@ def load_trained(
             reid_on=tuple(feature for feature in FEATURES if feature in necks),
             # The foreground branch has no weights; whatever else is there came with the branches.
             lambda_cl=float(any(not key.startswith(("necks.", "part_branch.")) for key in state)),
-            lambda_mcl=float(parts),
+            lambda_mcl=0,
         )
     network = PGFL(settings, loss, identities=len(classifier))
     # A student's file holds the normalisation of f_G's neck, which is its own.

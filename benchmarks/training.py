@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -35,6 +36,7 @@ from pgfl.pose.heatmaps import merge, spatial_softmax
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
 from pgfl.recipe import Recipe
+from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
 from pgfl.training.task import Batch, losses
 
@@ -56,6 +58,7 @@ class Scale:
     shots: int = 16
     rounds: int = 5
     workers: tuple[int, ...] = (1, 2, 3, 4)
+    compile: bool = True
 
     def recipe(self, loss: dict) -> Recipe:
         """The paper's batch and input at this scale."""
@@ -64,7 +67,19 @@ class Scale:
         return Recipe.parse({"model": model, "loss": loss, "training": training})
 
 
-SMOKE = Scale("resnet18", "hrnet_small", 64, 32, 2, 2, people=4, shots=4, rounds=1, workers=(1,))
+SMOKE = Scale(
+    "resnet18",
+    "hrnet_small",
+    64,
+    32,
+    2,
+    2,
+    people=4,
+    shots=4,
+    rounds=1,
+    workers=(1,),
+    compile=False,
+)
 
 
 def draw(folder: Path, size: tuple[int, int], scale: Scale) -> pd.DataFrame:
@@ -138,11 +153,11 @@ class Trainer:
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, weight_decay=5e-4, fused=True)
 
-    def step(self, batch: Batch) -> None:
-        """Forward, backward, update."""
+    def step(self, batch: Batch, network: nn.Module | None = None) -> None:
+        """Forward, backward, update; `network` is the model, compiled."""
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, "auto"):
-            terms = losses(self.model, batch, self.recipe.loss)
+            terms = losses(network or self.model, batch, self.recipe.loss)
         torch.stack(list(terms.values())).sum().backward()
         self.optimizer.step()
 
@@ -171,6 +186,10 @@ def steps(scale: Scale, device: torch.device) -> None:
         bases[1]: lambda: ours.step(batch),
         f"PGFL-KD step, {scale.estimator} inside": with_pose,
     }
+    if scale.compile:
+        for name, trainer in zip(bases, (plain, ours), strict=True):
+            network = compiled(trainer.model, device)
+            work[f"{name}, compiled"] = partial(trainer.step, batch, network)
     title = f"A step of {count} images, {scale.backbone} at {scale.height}x{scale.width}"
     print_table(title, "s", best(work, scale.rounds, device), ".4f", *bases)
 

@@ -187,6 +187,8 @@ class TrainingSettings(Settings):
     """Epochs of linear warm-up."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the processor or GPU computes it natively, else fp32."""
+    compile: bool = False
+    """torch.compile the network; needs a C++ compiler, and results differ by rounding."""
     heatmaps: Literal["estimated", "shuffled", "true"] = "estimated"
     """Controls for studies: `shuffled` gives each image another image's maps, `true` stands for
     maps drawn from known joints."""
@@ -253,6 +255,7 @@ class Recipe(Settings):
             "pgfl.models.foreground_branch": loss.uses_foreground_branch,
             "pgfl.models.part_pooling": loss.uses_heatmaps,
             "pgfl.pose.store": loss.uses_heatmaps,
+            "pgfl.training.compiled": self.training.compile,
         }
         return frozenset(module for module, used in runs.items() if not used)
 

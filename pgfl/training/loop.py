@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from pgfl.models.pgfl import PGFL
 from pgfl.recipe import Recipe, TrainingSettings
 from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
+from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, batches
 from pgfl.training.live import Live
 from pgfl.training.meter import Meter, check_weights
@@ -54,14 +55,16 @@ def fit(
         The history of all epochs, those before an interruption among them.
 
     Raises:
-        UserError: a loss or a weight is not finite; the last good checkpoint stays.
+        UserError: a loss or a weight is not finite (the last good checkpoint stays), or the
+            network cannot be compiled here.
     """
     settings = recipe.training
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(
         trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
-    network, optimizer = fabric.setup(model, optimizer)
+    network = compiled(model, fabric.device) if settings.compile else model
+    network, optimizer = fabric.setup(network, optimizer)
     history: History = []
     if state := load_checkpoint(resume.path, resume.key):
         model.load_state_dict(state["model"])

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,19 @@ def test_a_separate_last_stage_feeds_the_branches_and_nothing_else(small, images
     assert all(parameter.grad is None for parameter in backbone.layer4.parameters())
     assert backbone.layer3[0].conv1.weight.grad.abs().sum() > 0
     assert model.branch_layer4[0].conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("layer4", ["shared", "separate"])
+def test_the_network_compiles_in_one_piece_and_trains_alike(small, images, heatmaps, layer4):
+    model = build(small.model_copy(update={"second_layer4": layer4}))
+    # Without Inductor, which takes a minute: what it is given is what is looked at.
+    whole = torch.compile(copy.deepcopy(model), backend="aot_eager", fullgraph=True)
+    for network in (model, whole):
+        features, logits = network(images, heatmaps)
+        sum(value.square().mean() for value in (features | logits).values()).backward()
+    for (name, plain), ours in zip(model.named_parameters(), whole.parameters(), strict=True):
+        if plain.requires_grad:
+            assert (ours.grad - plain.grad).norm() <= 1e-4 * plain.grad.norm(), name
 
 
 @pytest.mark.parametrize("layer4", ["shared", "separate"])

@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ class Epochs:
 def train(make_recipe, monkeypatch, tmp_path):
     """Train a single weight towards 1 on two batches an epoch; `term` replaces a loss term."""
 
-    def run(term=lambda value, step: value, key="mine"):
+    def run(term=lambda value, step: value, key="mine", **settings):
         steps = iter(range(1000))
 
         def losses(model, batch, settings, gather):
@@ -51,7 +52,8 @@ def train(make_recipe, monkeypatch, tmp_path):
         monkeypatch.setattr(loop, "losses", losses)
         batch = Batch(torch.zeros(4, 8, 8, 3), torch.zeros(4), None)
         model, sampler = Tiny(), Epochs()
-        recipe = make_recipe(learning_rate=0.1, weight_decay=0, milestones=(2,), epochs=3)
+        schedule = {"learning_rate": 0.1, "weight_decay": 0, "milestones": (2,), "epochs": 3}
+        recipe = make_recipe(**schedule, **settings)
         resume = Resume(tmp_path / "checkpoint.pt", key)
         fabric = Fabric(accelerator="cpu", devices=1)
         live = Live(epochs=3, images=4, status=None, device="cpu")
@@ -150,6 +152,22 @@ def test_a_stopped_run_goes_on_where_it_was(train, tmp_path):
     with pytest.raises(UserError):
         train(lambda value, step: value * float("nan") if step == 3 else value)
     resumed, sampler, history = train()
+    assert sampler.asked == [1, 2]
+    assert history == expected and torch.equal(resumed.weight, whole.weight)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_trains_as_the_plain_one_and_goes_on_alike(train, tmp_path, capsys):
+    _, _, plain = train()
+    remove_checkpoint(tmp_path / "checkpoint.pt")
+    whole, _, expected = train(compile=True)
+    assert "training.compile: the first step" in capsys.readouterr().out
+    for ours, theirs in zip(expected, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    remove_checkpoint(tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError):
+        train(lambda value, step: value * float("nan") if step == 3 else value, compile=True)
+    resumed, sampler, history = train(compile=True)
     assert sampler.asked == [1, 2]
     assert history == expected and torch.equal(resumed.weight, whole.weight)
 

@@ -15,7 +15,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from pgfl.allocator import keep_freed_memory
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
 from pgfl.devices import autocast, pick_device
@@ -162,14 +163,20 @@ class Trainer:
         self.optimizer.step()
 
 
-def steps(scale: Scale, device: torch.device) -> None:
-    """(a) The whole method beside a plain ReID step, and beside HRNet in every step."""
+def random_batch(scale: Scale, device: torch.device) -> Batch:
+    """Random images and maps of the right sizes."""
     count = scale.identities * scale.images
     images = torch.randint(256, (count, scale.height, scale.width, 3), device=device).byte()
     labels = torch.arange(scale.identities, device=device).repeat_interleave(scale.images)
     cells = (count, 8, scale.height // 4, scale.width // 4)
-    maps = torch.rand(cells, device=device).flatten(2).softmax(2).view(cells)
-    batch = Batch(images, labels, maps)
+    return Batch(
+        images, labels, torch.rand(cells, device=device).flatten(2).softmax(2).view(cells)
+    )
+
+
+def steps(scale: Scale, device: torch.device) -> None:
+    """(a) The whole method beside a plain ReID step, and beside HRNet in every step."""
+    batch = random_batch(scale, device)
     plain, ours = Trainer(scale, BASELINE, device), Trainer(scale, {}, device)
     pose = PoseNetwork(scale.estimator)
     pose.eval()  # MMPose's own returns nothing
@@ -177,8 +184,8 @@ def steps(scale: Scale, device: torch.device) -> None:
 
     def with_pose() -> None:
         with torch.no_grad(), autocast(device, "auto"):
-            found = spatial_softmax(merge(pose(images)), scale=10)
-        ours.step(Batch(images, labels, found))
+            found = spatial_softmax(merge(pose(batch.images)), scale=10)
+        ours.step(replace(batch, heatmaps=found))
 
     bases = ("ReID step", "PGFL-KD step, cached heatmaps")
     work = {
@@ -190,7 +197,9 @@ def steps(scale: Scale, device: torch.device) -> None:
         for name, trainer in zip(bases, (plain, ours), strict=True):
             network = compiled(trainer.model, device)
             work[f"{name}, compiled"] = partial(trainer.step, batch, network)
-    title = f"A step of {count} images, {scale.backbone} at {scale.height}x{scale.width}"
+    title = (
+        f"A step of {len(batch.labels)} images, {scale.backbone} at {scale.height}x{scale.width}"
+    )
     print_table(title, "s", best(work, scale.rounds, device), ".4f", *bases)
 
 
@@ -309,6 +318,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
+    keep_freed_memory()
     scale, device = SMOKE if options.smoke else Scale(), pick_device()
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)

@@ -14,6 +14,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_NUMBERS = frozenset(
     {
         "pgfl",
+        "pgfl.allocator",
         "pgfl.errors",
         "pgfl.files",
         "pgfl.locks",

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from pgfl.allocator import keep_freed_memory
 from pgfl.cli import (
     configuration,
     data,
@@ -68,6 +69,7 @@ them (in the folder of the repository)."""
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and status 1."""
     end_with_snakemake()
+    keep_freed_memory()
     try:
         app()
     except UserError as error:

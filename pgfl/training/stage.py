@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric, seed_everything
 
+from pgfl.allocator import keep_freed_memory
 from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import device_name, pick_device, uses_bf16
 from pgfl.errors import UserError
@@ -130,6 +131,7 @@ def _process(
     """One process of a run; the one that writes holds the state."""
     if fabric.world_size > 1:
         end_with((os.getppid(),), "stopped, because the process that started this one is gone")
+        keep_freed_memory()
     with locked(job.state) if fabric.is_global_zero else nullcontext():
         _train(fabric, images, inputs, recipe, seed, job)
 

@@ -8,14 +8,12 @@ and images are random. `--smoke` makes everything tiny, to see that it runs.
 """
 
 import argparse
-import multiprocessing
 import platform
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 
 import torch
-from memory import peak_mib
+from processes import alone, peak_mib
 from training import BASELINE, SMOKE, Scale, Trainer, random_batch
 
 from pgfl.allocator import keep_freed_memory
@@ -71,13 +69,6 @@ def measure(name: str, scale: Scale, threads: int, keep: bool) -> tuple[float, f
     return min(seconds), peak_mib()
 
 
-def apart(*arguments: object) -> tuple[float, float]:
-    """`measure` in a new process."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(measure, *arguments).result()
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -91,7 +82,7 @@ def main() -> None:
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name in options.only:
         (slow, small), (fast, large) = (
-            apart(name, scale, options.threads, keep) for keep in (False, True)
+            alone(measure, name, scale, options.threads, keep) for keep in (False, True)
         )
         times = f"{slow:.3f} | {fast:.3f} | {slow / fast:.2f}"
         print(

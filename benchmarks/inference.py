@@ -14,19 +14,17 @@ Run it on a machine that has nothing else to do.
 
 import argparse
 import importlib.util
-import multiprocessing
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from memory import peak_mib
+from processes import alone, peak_mib
 from training import JPEG_QUALITY, best, print_table
 
 import pgfl
@@ -270,10 +268,7 @@ def search(scale: Scale, folder: Path, threads: int) -> None:
         print("| ---: | --- | ---: | ---: | ---: |", flush=True)
         for queries in scale.queries:
             for method in methods:
-                context = multiprocessing.get_context("spawn")
-                with ProcessPoolExecutor(1, mp_context=context) as pool:
-                    work = pool.submit(searching, method, str(path), queries, threads)
-                    ready, seconds, memory = work.result()
+                ready, seconds, memory = alone(searching, method, str(path), queries, threads)
                 row = f"{queries} | {METHODS[method]} | {ready:.2f} | {seconds:.2f}"
                 print(f"| {row} | {memory:.0f} |", flush=True)
         path.unlink()

@@ -9,15 +9,13 @@ memory is by how much the process's peak resident size grew during them, once th
 inputs lay there and the libraries were warm.
 """
 
-import multiprocessing
 import platform
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
-from memory import peak_mib
+from processes import alone, peak_mib
 
 from pgfl.retrieval.distances import BLOCK_BYTES, LEAST_ROWS
 from pgfl.retrieval.metrics import evaluate, score
@@ -189,13 +187,6 @@ def dense(
             shared[other] += np.minimum(sets[image, member], sets[other, member])
         final[image] += (1 - lambda_value) * (1 - shared / (2 - shared))
     return final[:, len(query) :]
-
-
-def alone(work: Callable[..., Measured], *arguments: object) -> Measured:
-    """Run a measurement in a new process."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(work, *arguments).result()
 
 
 def table(

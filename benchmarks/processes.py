@@ -1,8 +1,14 @@
-"""How much memory this process has taken at most."""
+"""Measuring in a process of its own, and how much memory it has taken at most."""
 
+import multiprocessing
 import re
 import resource
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 def peak_mib() -> float:
@@ -16,3 +22,10 @@ def peak_mib() -> float:
     except FileNotFoundError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def alone(work: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function in a new process."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(work, *arguments).result()

@@ -219,7 +219,7 @@ MEASURE = """
 import sys
 import numpy as np
 sys.path.insert(0, {benchmarks!r})
-from memory import peak_mib
+from processes import peak_mib
 from pgfl.retrieval import evaluate
 
 rng = np.random.default_rng(0)

@@ -211,6 +211,17 @@ class Recipe(Settings):
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
 
+    @model_validator(mode="after")
+    def _the_branches_are_trained(self) -> "Recipe":
+        # Eq. 4 gives its teacher no gradient: a last stage of its own would stay as it began.
+        separate = self.model.second_layer4 == "separate" and self.loss.uses_heatmaps
+        if separate and self.loss.reid_on == ("global",):
+            raise ValueError(
+                "second_layer4: separate needs a feature besides 'global' in reid_on, or nothing "
+                "trains the branches' last stage; add 'enhanced', or set it to shared"
+            )
+        return self
+
     def as_trained(self) -> "Recipe":
         """The recipe with the settings that its training never reads set back to their defaults.
 

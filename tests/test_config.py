@@ -207,6 +207,17 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
             "second_layer4: separate needs a backbone of resnet18, resnet50",
         ),
         (
+            {
+                "variants": {
+                    "mine": {
+                        "model": {"second_layer4": "separate"},
+                        "loss": {"reid_on": ["global"], "lambda_mcl": 0},
+                    }
+                }
+            },
+            "variants.mine.*second_layer4: separate needs a feature besides 'global' in reid_on",
+        ),
+        (
             {"training": {"accumulate": 3}},
             r"training.accumulate: must divide identities: 16 .* in each part \(got 3\)",
         ),

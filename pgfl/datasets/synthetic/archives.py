@@ -73,9 +73,9 @@ def synthesize(dataset: str, target: Path, settings: SyntheticSettings) -> int:
 def _draw(shots: Sequence[Shot], settings: SyntheticSettings, number: int) -> Iterator[Crop]:
     """Each data set (`number`) has people and cameras of its own."""
     people = sorted({shot.pid for shot in shots})
-    identities = {pid: _identity(settings.seed, number, pid) for pid in people}
+    identities = {pid: _identity(settings.population, number, pid) for pid in people}
     for index, shot in enumerate(shots):
-        rng = np.random.default_rng([settings.seed, number, index])
+        rng = np.random.default_rng([settings.population, number, index])
         others = rng.choice(people, size=min(STRANGERS, len(people)), replace=False)
         yield render(
             identities[shot.pid],
@@ -89,8 +89,8 @@ def _draw(shots: Sequence[Shot], settings: SyntheticSettings, number: int) -> It
         )
 
 
-def _identity(seed: int, number: int, pid: int) -> Identity:
-    return sample_identity(seed, number * 100_000 + pid)
+def _identity(population: int, number: int, pid: int) -> Identity:
+    return sample_identity(population, number * 100_000 + pid)
 
 
 def _encode(image: np.ndarray, member: str) -> bytes:
@@ -109,7 +109,7 @@ def _store(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 def _split_people(settings: SyntheticSettings, number: int) -> tuple[list[int], list[int]]:
     """Train and test pids, mixed over one range as in the real sets."""
     total = settings.train_identities + settings.test_identities
-    rng = np.random.default_rng([settings.seed, number])
+    rng = np.random.default_rng([settings.population, number])
     mixed = [int(pid) + 1 for pid in rng.permutation(total)]
     return sorted(mixed[: settings.train_identities]), sorted(mixed[settings.train_identities :])
 
@@ -126,7 +126,7 @@ class View(NamedTuple):
 
 
 def _views(settings: SyntheticSettings, number: int, pid: int) -> list[View]:
-    rng = np.random.default_rng([settings.seed, number, pid, 1])
+    rng = np.random.default_rng([settings.population, number, pid, 1])
     cameras = rng.permutation(settings.cameras)[: max(2, settings.images // 3)]
     return [
         View(pid, int(cameras[index % len(cameras)]), index // len(cameras), float(rng.random()))

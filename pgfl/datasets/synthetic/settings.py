@@ -9,6 +9,9 @@ class SyntheticSettings(Settings):
     """Sizes of the drawn stand-ins for the real archives."""
 
     seed: int = Field(0, ge=0)
+    people: int = Field(0, ge=0)
+    """Another number draws other people before the same cameras: queries that a trained model, and
+    who chose its settings, have never seen."""
     difficulty: float = Field(0.5, ge=0, le=1)
     """0 is nearly frontal on plain ground; 1 is very hard."""
     height: int = Field(128, ge=32, le=4096)
@@ -20,3 +23,8 @@ class SyntheticSettings(Settings):
     images: int = Field(12, ge=4, le=99)
     """Images of an identity, spread over its cameras."""
     cameras: int = Field(6, ge=2, le=8)
+
+    @property
+    def population(self) -> int:
+        """The seed of all that is drawn but the cameras."""
+        return self.seed + (self.people << 32)

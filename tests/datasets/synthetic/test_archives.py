@@ -16,6 +16,7 @@ from pgfl.datasets import (
 )
 from pgfl.datasets.manifest import build_manifest
 from pgfl.datasets.synthetic.archives import WRITERS, synthesize
+from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
 from pgfl.files import file_hash
@@ -56,6 +57,25 @@ def test_equal_settings_give_equal_bytes_and_another_seed_others(tmp_path, drawn
     assert file_hash(tmp_path / "b.zip") != file_hash(original)
     joints = [tmp_path / "a.zip.joints.npz", original.with_name(original.name + ".joints.npz")]
     assert file_hash(joints[0]) == file_hash(joints[1])
+
+
+def test_other_people_come_before_the_same_cameras(tmp_path, monkeypatch):
+    seen = []
+
+    def look(identity, rng, camera, camera_seed, **options):
+        seen.append((identity, rng.random(), camera_seed))
+        return render(identity, rng=rng, camera=camera, camera_seed=camera_seed, **options)
+
+    monkeypatch.setattr("pgfl.datasets.synthetic.archives.render", look)
+    for people in (0, 1):
+        settings = SMALL.model_copy(update={"people": people})
+        synthesize("partial_reid", tmp_path / "a.zip", settings)
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    for (person, chance, cameras), (other, other_chance, same_cameras) in zip(
+        first, second, strict=True
+    ):
+        assert person != other and chance != other_chance
+        assert cameras == same_cameras
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ WARM_UP = 3
 
 def training(scale: Scale, loss: dict) -> Callable[[], None]:
     """A step of training."""
-    trainer, batch = Trainer(scale, loss, CPU), random_batch(scale, CPU)
+    trainer, batch = Trainer(scale.recipe(loss), CPU), random_batch(scale, CPU)
     return lambda: trainer.step(batch)
 
 

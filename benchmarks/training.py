@@ -61,9 +61,10 @@ class Scale:
     workers: tuple[int, ...] = (1, 2, 3, 4)
     compile: bool = True
 
-    def recipe(self, loss: dict) -> Recipe:
+    def recipe(self, loss: dict, last_stage: str = "separate") -> Recipe:
         """The paper's batch and input at this scale."""
-        model = {"backbone": self.backbone, "height": self.height, "width": self.width}
+        size = {"height": self.height, "width": self.width}
+        model = {"backbone": self.backbone, "second_layer4": last_stage} | size
         training = {"identities": self.identities, "images": self.images}
         return Recipe.parse({"model": model, "loss": loss, "training": training})
 
@@ -147,8 +148,8 @@ def print_table(title: str, unit: str, found: dict[str, float], shown: str, *bas
 class Trainer:
     """A network, its optimiser, and the step of the training loop."""
 
-    def __init__(self, scale: Scale, loss: dict, device: torch.device, identities: int = 702):
-        self.recipe, self.device = scale.recipe(loss), device
+    def __init__(self, recipe: Recipe, device: torch.device, identities: int = 702):
+        self.recipe, self.device = recipe, device
         model = PGFL(self.recipe.model, self.recipe.loss, identities)
         self.model = model.to(device, memory_format=torch.channels_last).train()
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -177,7 +178,10 @@ def random_batch(scale: Scale, device: torch.device) -> Batch:
 def steps(scale: Scale, device: torch.device) -> None:
     """(a) The whole method beside a plain ReID step, and beside HRNet in every step."""
     batch = random_batch(scale, device)
-    plain, ours = Trainer(scale, BASELINE, device), Trainer(scale, {}, device)
+    plain, ours, shared = (
+        Trainer(recipe, device)
+        for recipe in (scale.recipe(BASELINE), scale.recipe({}), scale.recipe({}, "shared"))
+    )
     pose = PoseNetwork(scale.estimator)
     pose.eval()  # MMPose's own returns nothing
     pose.to(device, memory_format=torch.channels_last)
@@ -191,6 +195,7 @@ def steps(scale: Scale, device: torch.device) -> None:
     work = {
         bases[0]: lambda: plain.step(batch),
         bases[1]: lambda: ours.step(batch),
+        "PGFL-KD step, one last stage for all": lambda: shared.step(batch),
         f"PGFL-KD step, {scale.estimator} inside": with_pose,
     }
     if scale.compile:
@@ -270,7 +275,7 @@ def timed(items: Iterator[Batch], use: Callable[[Batch], None]) -> tuple[float, 
 
 def feeding(scale: Scale, device: torch.device, folder: Path, table: pd.DataFrame) -> None:
     """(c) The share of a step that waits, and (d) training beside a bare network."""
-    trainer = Trainer(scale, {}, device, scale.people)
+    trainer = Trainer(scale.recipe({}), device, scale.people)
     reader = HeatmapReader(folder / "train.h5")
     images = TrainingImages(folder, table, reader, trainer.recipe)
     size = scale.identities * scale.images

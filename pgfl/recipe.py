@@ -32,8 +32,9 @@ class ModelSettings(Settings):
     """Start from ImageNet weights: torchvision's (a file or download, checked), or timm's own."""
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage; 1 gives the paper's 24x8 map at 384x128."""
-    second_layer4: Literal["shared", "separate"] = "shared"
-    """`separate`: the pose branches get a last stage of their own; the student keeps the other."""
+    second_layer4: Literal["shared", "separate"] = "separate"
+    """`separate`: the pose branches get a last stage of their own, as Table 8's counts imply; the
+    student keeps the other. `shared`: one for all, and cheaper training."""
     height: int = Field(384, ge=32, le=4096, multiple_of=16)
     """Input height in pixels."""
     width: int = Field(128, ge=16, le=4096, multiple_of=16)
@@ -61,7 +62,7 @@ class ModelSettings(Settings):
         if self.second_layer4 == "separate" and self.backbone not in RESNETS:
             raise ValueError(
                 f"second_layer4: separate needs a backbone of {', '.join(RESNETS)} "
-                f"(got {self.backbone})"
+                f"(got {self.backbone}); set it to shared"
             )
         return self
 

@@ -203,8 +203,8 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ({"model": {"attention": "dot"}}, "attention: dot needs part_pooling: mean"),
         ({"model": {"backbone": "vgg"}}, "setting model.backbone: .*resnet50.*got 'vgg'"),
         (
-            {"model": {"backbone": "timm:vgg", "second_layer4": "separate"}},
-            "second_layer4: separate needs a backbone of resnet18, resnet50",
+            {"model": {"backbone": "timm:vgg"}},
+            r"second_layer4: separate needs a backbone of resnet18, resnet50 .* set it to shared",
         ),
         (
             {

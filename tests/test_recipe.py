@@ -17,7 +17,7 @@ def recipe(loss, section="loss", key="", value=None):
 
 CHANGES = [
     ("model", "part_pooling", "mean"),
-    ("model", "second_layer4", "separate"),
+    ("model", "second_layer4", "shared"),
     ("model", "attention", "uniform"),
     ("model", "attention", "maps"),
     ("model", "attention_temperature", 0.4),

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pgfl.models.part_pooling import pool_parts
+
 
 def foreground_attention(
     features: Tensor, query: Tensor, similarity: str, temperature: float = 1.0
@@ -55,5 +57,4 @@ def attend(features: Tensor, attention: Tensor) -> Tensor:
     Returns:
         (N, c) float32.
     """
-    with torch.autocast(features.device.type, enabled=False):
-        return torch.einsum("nchw,nhw->nc", features.float(), attention)
+    return pool_parts(features, attention[:, None])[:, 0]

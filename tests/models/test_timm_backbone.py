@@ -42,7 +42,8 @@ def timm(monkeypatch):
 
 
 def settings(**changes):
-    return ModelSettings(**{"backbone": "timm:tiny", "height": 64, "width": 32} | changes)
+    of_tests = {"backbone": "timm:tiny", "second_layer4": "shared", "height": 64, "width": 32}
+    return ModelSettings(**of_tests | changes)
 
 
 @pytest.mark.parametrize(("last_stride", "size"), [(1, (4, 2)), (2, (2, 1))])

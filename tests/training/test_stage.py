@@ -251,9 +251,7 @@ def test_a_stopped_run_leaves_its_status(data, make_recipe, tmp_path, monkeypatc
 
 
 def test_a_separate_last_stage_goes_with_the_branches(data, make_recipe, tmp_path):
-    recipe = make_recipe(epochs=1)
-    model = recipe.model.model_copy(update={"second_layer4": "separate"})
-    train(data, recipe.model_copy(update={"model": model}), tmp_path)
+    train(data, make_recipe(epochs=1), tmp_path)
     load_student(tmp_path / "model.safetensors")
     branches = safetensors.torch.load_file(tmp_path / "branches.safetensors").keys()
     assert {key.split(".")[0] for key in branches} == {"part_branch", "necks", "branch_layer4"}

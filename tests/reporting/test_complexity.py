@@ -81,17 +81,20 @@ def test_a_features_cost_is_the_students_and_what_its_branch_adds():
         feature: measure_feature(SMALL, feature, SMALL_POSE)
         for feature in ("global", "part", "fused", "foreground", "enhanced")
     }
-    student, norm = found["global"], 2 * c
+    student, stage, norm = found["global"], measure_last_stage(SMALL), 2 * c
     pooling = parts * h * w * c  # Eq. 1
     attention = 2 * h * w * c  # Eq. 2 and Eq. 3
     reductions = parts * c * (c // parts)
     part_parameters = reductions + 2 * c  # of c / parts channels each, normalised
-    assert found["part"].macs == found["fused"].macs == student.macs + pooling + reductions
+    assert found["part"].macs == student.macs + pooling + reductions
     assert found["foreground"].macs == student.macs + pooling + attention
-    assert found["enhanced"] == Complexity(found["foreground"].macs, student.parameters)
+    # What f_G is a part of needs both last stages.
+    assert found["fused"].macs == found["part"].macs + stage.macs
+    assert found["enhanced"].macs == found["foreground"].macs + stage.macs
+    assert found["enhanced"].parameters == student.parameters + stage.parameters
     # f_P and f_F have no BNNeck, and f_G's own is not used for them.
     assert found["part"].parameters == student.parameters - norm + part_parameters
-    assert found["fused"].parameters == student.parameters + part_parameters
+    assert found["fused"].parameters == (student + stage).parameters + part_parameters
     assert found["foreground"].parameters == student.parameters - norm
 
 

@@ -161,7 +161,7 @@ def test_no_more_batches_are_measured_than_asked_for(data, make_network, monkeyp
 
 
 def test_a_foreground_branch_that_only_eq_4_needs_is_there(data, make_network):
-    found = diagnose(make_network({"reid_on": ("global",), "lambda_mcl": 0}), data[0], seed=0)
+    found = diagnose(make_network({"reid_on": ("global", "fused"), "lambda_mcl": 0}), data[0], 0)
     assert found["pull.cl"] > 0 and "cos.enhanced" in found
 
 

@@ -139,7 +139,7 @@ def test_student_and_branches_part_the_network_between_them(undisturbed):
     student = safetensors.torch.load_file(out / "model.safetensors").keys()
     branches = safetensors.torch.load_file(out / "branches.safetensors").keys()
     assert {key.split(".")[0] for key in student} == {"backbone", "norm"}
-    assert {key.split(".")[0] for key in branches} == {"part_branch", "necks"}
+    assert {key.split(".")[0] for key in branches} == {"part_branch", "necks", "branch_layer4"}
     assert "necks.global.classifier.weight" in branches
     assert not any(key.startswith("necks.global.norm") for key in branches)
 
@@ -250,11 +250,13 @@ def test_a_stopped_run_leaves_its_status(data, make_recipe, tmp_path, monkeypatc
     assert status["step"] == status["steps"] >= 4
 
 
-def test_a_separate_last_stage_goes_with_the_branches(data, make_recipe, tmp_path):
-    train(data, make_recipe(epochs=1), tmp_path)
+def test_a_shared_last_stage_goes_with_the_student(data, make_recipe, tmp_path):
+    recipe = make_recipe(epochs=1)
+    model = recipe.model.model_copy(update={"second_layer4": "shared"})
+    train(data, recipe.model_copy(update={"model": model}), tmp_path)
     load_student(tmp_path / "model.safetensors")
     branches = safetensors.torch.load_file(tmp_path / "branches.safetensors").keys()
-    assert {key.split(".")[0] for key in branches} == {"part_branch", "necks", "branch_layer4"}
+    assert {key.split(".")[0] for key in branches} == {"part_branch", "necks"}
 
 
 def test_too_few_identities_stop_the_run(data, make_recipe, tmp_path):
@@ -292,7 +294,7 @@ def test_a_full_disk_loses_one_epoch_and_is_one_line(
     undisturbed, data, make_recipe, tmp_path, small_disk
 ):
     """The first checkpoint fits, the second one does not."""
-    disk = small_disk("220m")
+    disk = small_disk("380m")
     command = command_line(data, make_recipe(), tmp_path, disk / "state")
     full = subprocess.run(command, capture_output=True, text=True)
     assert full.returncode == 1, full.stderr
@@ -302,7 +304,7 @@ def test_a_full_disk_loses_one_epoch_and_is_one_line(
     )
     assert "Traceback" not in full.stderr
     assert [path.name for path in (disk / "state").glob("*.pt")] == ["checkpoint.pt"]
-    small_disk("900m", disk)
+    small_disk("1200m", disk)
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "going on after epoch 1 of 3" in again.stdout
     assert {name: (tmp_path / name).read_bytes() for name in OUTPUTS} == undisturbed[1]

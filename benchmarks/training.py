@@ -159,7 +159,8 @@ class Trainer:
         """Forward, backward, update; `network` is the model, compiled."""
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, "auto"):
-            terms = losses(network or self.model, batch, self.recipe.loss)
+            network = self.model if network is None else network
+            terms = losses(network, batch, self.recipe.loss)
         torch.stack(list(terms.values())).sum().backward()
         self.optimizer.step()
 

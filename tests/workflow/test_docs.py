@@ -143,6 +143,11 @@ def readers(finished, tmp_path_factory):
         shutil.copy(shop / name, root / f"photos/{person}.jpg")
     images[["image", "split", "pid", "camid"]].to_csv(root / "photos/mine.csv", index=False)
     shutil.copy(root / STUDENT, root / "model.safetensors")
+    fresh = root / "fresh/data/study/occluded_duke"
+    fresh.mkdir(parents=True)
+    shutil.copy(root / "photos/mine.csv", fresh / "manifest.csv")
+    drawn = {"experiment": "study", "synthetic": {"people": 1}}
+    (root / "fresh/config.yaml").write_text(yaml.safe_dump(drawn))
     (root / "mine").mkdir()
     shutil.copy(root / "cache/demo/heatmaps/market1501/train.h5", root / "mine/train.h5")
     own = {"datasets": {"mine": {"table": "photos/mine.csv", "images": "photos"}}}

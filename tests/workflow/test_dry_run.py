@@ -202,7 +202,8 @@ def create_model(name, **options):
 def test_a_network_whose_channels_do_not_fit_stops_before_anything_runs(project, tiny, tmp_path):
     (tmp_path / "fake" / "timm").mkdir(parents=True)
     (tmp_path / "fake" / "timm" / "__init__.py").write_text(FAKE_TIMM)
-    project.write_config(tiny | {"variants": {"odd": {"model": {"backbone": "timm:100"}}}})
+    model = {"backbone": "timm:100", "second_layer4": "shared"}
+    project.write_config(tiny | {"variants": {"odd": {"model": model}}})
     target = "runs/demo/market1501/odd/seed0/model.safetensors"
     fake = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "fake"), str(project.root)])}
     code, output = project.snakemake(target, env=fake, check=False)

@@ -7,7 +7,7 @@ from pgfl.errors import UserError
 
 
 def compiled(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network with fused operations: faster steps after a first one of a minute.
+    """The network with fused operations, after a first step of a minute.
 
     Its parameters are those of `network`. Results differ from the uncompiled ones by rounding.
 

@@ -75,20 +75,24 @@ def test_hrnet_w48_at_the_papers_size():
     assert found.parameters == pytest.approx(63.6e6, rel=1e-3)
 
 
-def test_a_features_cost_is_the_students_and_what_its_branch_adds():
+@pytest.mark.parametrize("last_stage", ["shared", "separate"])
+def test_a_features_cost_is_the_students_and_what_its_branch_adds(last_stage):
+    model = SMALL.model.model_copy(update={"second_layer4": last_stage})
+    recipe = SMALL.model_copy(update={"model": model})
     h, w, c, parts = 4, 2, 512, 8
     found = {
-        feature: measure_feature(SMALL, feature, SMALL_POSE)
+        feature: measure_feature(recipe, feature, SMALL_POSE)
         for feature in ("global", "part", "fused", "foreground", "enhanced")
     }
-    student, stage, norm = found["global"], measure_last_stage(SMALL), 2 * c
+    student, norm = found["global"], 2 * c
+    stage = measure_last_stage(recipe) if last_stage == "separate" else Complexity(0, 0)
     pooling = parts * h * w * c  # Eq. 1
     attention = 2 * h * w * c  # Eq. 2 and Eq. 3
     reductions = parts * c * (c // parts)
     part_parameters = reductions + 2 * c  # of c / parts channels each, normalised
     assert found["part"].macs == student.macs + pooling + reductions
     assert found["foreground"].macs == student.macs + pooling + attention
-    # What f_G is a part of needs both last stages.
+    # What f_G is a part of needs both last stages, where there are two.
     assert found["fused"].macs == found["part"].macs + stage.macs
     assert found["enhanced"].macs == found["foreground"].macs + stage.macs
     assert found["enhanced"].parameters == student.parameters + stage.parameters

@@ -2,9 +2,12 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from pgfl.models.part_pooling import pool_parts
+
+FAINTEST = 0.01
+"""Of `centred`: what is shorter than this part of the image's mean deviation is no direction."""
+TINY = 1e-12
 
 
 def foreground_attention(
@@ -22,29 +25,35 @@ def foreground_attention(
         temperature: divides the cosines; the other similarities have none.
 
     Returns:
-        (N, h, w) float32, summing to one.
+        (N, h, w) float32, summing to one. With `centred` it becomes flat where the pose says
+        nothing, that is where f_L is the mean feature.
     """
     with torch.autocast(features.device.type, enabled=False):
         flat, query = features.float().flatten(2), query.float()
-        cosine = similarity in ("cosine", "centred")
         if similarity == "centred":
             mean = flat.mean(dim=2)
             flat, query = flat - mean[..., None], query - mean
-        if cosine:
-            query = functional.normalize(query, dim=1) / temperature
         elif similarity == "uniform":
             query = torch.zeros_like(query)
+        if similarity in ("cosine", "centred"):
+            lengths = flat.norm(dim=1)
+            least = torch.full_like(lengths[:, :1], TINY)
+            if similarity == "centred":
+                # Flat maps pool the mean itself, and f_L less the mean is rounding. Stretched to
+                # a length of one it would look anywhere, with a gradient 10,000 times the usual.
+                least = (FAINTEST * lengths.detach().mean(dim=1, keepdim=True)).clamp_min(TINY)
+            query = query / query.norm(dim=1, keepdim=True).maximum(least) / temperature
         scores = torch.einsum("nc,ncp->np", query, flat)
-        if cosine:
+        if similarity in ("cosine", "centred"):
             # Scores are divided, not the far larger map.
-            scores = scores / flat.norm(dim=1).clamp_min(1e-12)
+            scores = scores / lengths.maximum(least)
         return scores.softmax(dim=1).view(-1, *features.shape[2:])
 
 
 def length_ratio(wanted: Tensor, given: Tensor) -> Tensor:
     """What brings each row of (N, c) `given` to the length of `wanted`: (N, 1), a constant."""
     lengths = [feature.detach().norm(dim=1, keepdim=True) for feature in (wanted, given)]
-    return lengths[0] / lengths[1].clamp_min(1e-12)
+    return lengths[0] / lengths[1].clamp_min(TINY)
 
 
 def attend(features: Tensor, attention: Tensor) -> Tensor:

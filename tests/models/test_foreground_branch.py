@@ -75,6 +75,25 @@ def test_a_position_without_features_has_finite_gradients(similarity):
     assert features.grad.isfinite().all() and features.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("noise", [0, 1e-7, 1e-4])
+def test_centred_attention_looks_nowhere_when_the_pose_says_nothing(noise):
+    """Flat maps, as of a person all hidden, pool the mean feature but for rounding."""
+    torch.manual_seed(0)
+    features = torch.randn(4, 32, 4, 3)
+
+    def gradient(query):
+        moved = features.clone().requires_grad_()
+        attention = foreground_attention(moved, query(moved), "centred", 0.2)
+        attend(moved, attention)[:, 0].sum().backward()
+        return attention, moved.grad.norm()
+
+    usual, usual_gradient = gradient(lambda moved: moved[:, :, :2].mean(dim=(2, 3)))
+    flat, flat_gradient = gradient(lambda moved: moved.mean(dim=(2, 3)) + noise)
+    assert usual.max() > 0.3
+    torch.testing.assert_close(flat, torch.full_like(flat, 1 / 12), rtol=0.05, atol=0)
+    assert flat_gradient < 30 * usual_gradient
+
+
 def test_uniform_attention_is_the_mean():
     torch.manual_seed(0)
     features = torch.randn(2, 8, 4, 3)

@@ -20,6 +20,7 @@ TITLES = {
     "cl": "consistency loss (Eq. 4)",
     "mcl": "multi-part contrastive loss (Eq. 5)",
     "part_cl": "consistency loss with $f_P$ (Table 7)",
+    "gradient": "length of the gradient",
     "learning_rate": "learning rate",
 }
 FEATURES = {
@@ -39,7 +40,7 @@ Histories = dict[str, list[Path]]
 def draw_training_curves(
     shown: Histories, others: Histories, experiment: str, out: Path, trained_on: str = ""
 ) -> None:
-    """Draw a panel for each loss term, weighted as in Eq. 10, over the epochs.
+    """Draw a panel for each loss term, weighted as in Eq. 10, and what else a history holds.
 
     Args:
         shown: the models to look at, in the order of the legend.

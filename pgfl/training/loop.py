@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 
 from pgfl.models.pgfl import PGFL
@@ -15,12 +16,13 @@ from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
 from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, batches
 from pgfl.training.live import Live
-from pgfl.training.meter import Meter, check_weights
+from pgfl.training.meter import Meter, check_weights, warn_of_jump
 from pgfl.training.parallel import average_gradients, gather
 from pgfl.training.task import losses
 
 History = list[dict[str, float]]
-"""One row an epoch: its number, the learning rate, the loss and each of its terms (means)."""
+"""One row an epoch: its number and learning rate; the means of the loss, of each of its terms and
+of the length of the gradient."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,14 @@ def fit(
                 for name, value in ({"loss": total} | terms).items():
                     whole[name] += value.detach()
             average_gradients(fabric, trained)
+            gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+            whole["gradient"] = get_total_norm(gradients)
             optimizer.step()
             meter.add(whole)
             live.step(epoch, meter, steps)
         row = meter.means(epoch)
         check_weights(model.state_dict(), epoch)
+        warn_of_jump(history, row)
         history.append({"epoch": epoch + 1, "learning_rate": rate, **row})
         if fabric.is_global_zero:
             save_checkpoint(

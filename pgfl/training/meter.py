@@ -1,4 +1,4 @@
-"""Sums of the loss terms, kept on the device so that a step never waits for them."""
+"""How the steps of an epoch went: sums kept on the device, so that a step never waits for them."""
 
 import math
 
@@ -12,9 +12,11 @@ ADVICE = (
     "training.learning_rate, or set training.precision: fp32"
 )
 
+JUMP = 3.0
+
 
 class Meter:
-    """The terms of one epoch so far. Only reading them waits for the device."""
+    """The terms and the gradient of one epoch so far. Only reading them waits for the device."""
 
     def __init__(self):
         self.steps = 0
@@ -68,4 +70,24 @@ def check_weights(state: dict[str, Tensor], epoch: int) -> None:
         raise UserError(
             f"epoch {epoch + 1}: {broken[0]} and {len(broken) - 1} more tensors of the network "
             f"are not finite after its last step; {ADVICE}"
+        )
+
+
+def warn_of_jump(history: list[dict[str, float]], row: dict[str, float]) -> None:
+    """Say so if the gradient was far longer than in the epoch before.
+
+    A single batch with an enormous gradient leaves every loss finite, and can cost a run its
+    accuracy all the same.
+
+    Args:
+        history: the epochs before, each with its mean `gradient`.
+        row: the epoch just done.
+    """
+    before = history[-1]["gradient"] if history else row["gradient"]
+    if row["gradient"] > JUMP * before:
+        print(
+            f"warning: epoch {len(history) + 1}: the gradient was {row['gradient']:.3g} long on "
+            f"average, {before:.3g} in the epoch before: a batch may have spoilt the weights. If "
+            "the losses in history.csv do not come back, train with another seed or a lower "
+            "training.learning_rate"
         )

@@ -91,6 +91,8 @@ def test_the_history_holds_the_mean_of_every_term(train):
     for row in history:
         assert row["cl"] == pytest.approx(row["id_global"] / 2)
         assert row["loss"] == pytest.approx(row["id_global"] + row["cl"])
+    # The slope of 1.5 (w - 1)^2.
+    assert history[0]["gradient"] == pytest.approx((3 + 3 * 0.9) / 2, rel=1e-4)
     # Adam's first step is the learning rate itself: the weight was 0, then 0.1.
     assert history[0]["id_global"] == pytest.approx((1 + 0.9**2) / 2, rel=1e-4)
     assert 0 < model.weight.item() < 1
@@ -120,6 +122,20 @@ def test_a_batch_in_parts_has_the_mean_of_their_gradients(make_recipe, tmp_path,
         if theirs.requires_grad:
             error = (ours.grad - theirs.grad).norm()
             assert error <= 1e-4 * theirs.grad.norm(), name
+
+
+def test_a_batch_with_an_enormous_gradient_is_said(train, capsys):
+    train()
+    assert "warning" not in capsys.readouterr().out
+
+    def steep(value, step):
+        return value + 1e4 * (value - value.detach()) if step == 3 else value
+
+    _, _, history = train(steep, key="steep")
+    assert history[1]["gradient"] > 1000 * history[0]["gradient"]
+    assert history[1]["cl"] < history[0]["cl"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(said) == 1 and said[0].startswith("warning: epoch 2: the gradient was ")
 
 
 def test_weights_that_the_last_step_spoils_are_never_saved(train, tmp_path, monkeypatch):

@@ -128,7 +128,7 @@ def test_the_history_has_a_row_for_each_epoch(undisturbed):
         *("id_global", "triplet_global", "id_enhanced", "triplet_enhanced"),
         *("id_fused", "triplet_fused", "cl", "mcl"),
     ]
-    assert list(history.columns) == ["epoch", "learning_rate", "loss", *terms]
+    assert list(history.columns) == ["epoch", "learning_rate", "loss", *terms, "gradient"]
     assert list(history["epoch"]) == [1, 2, 3]
     assert list(history["learning_rate"]) == pytest.approx([3.5e-4, 3.5e-4, 3.5e-5])
     assert list(history["loss"]) == pytest.approx(list(history[terms].sum(axis=1)), rel=1e-5)

@@ -41,6 +41,8 @@ class ModelSettings(Settings):
     """Input width in pixels."""
     part_pooling: Literal["sum", "mean"] = "sum"
     """g() of Eq. 1: `sum` is the heatmap-weighted mean, `mean` divides it by h*w as printed."""
+    part_scale: Literal["as_is", "unit"] = "as_is"
+    """`unit`: the part features of Eq. 1 are brought to one length before f_P is made of them."""
     attention: Literal["centred", "cosine", "dot", "maps", "uniform"] = "centred"
     """Eq. 2: `centred` as a cosine about the image's mean feature, `cosine` as the text says,
     `dot` as the formula says, `maps` the mean of the part maps, `uniform` as a control."""
@@ -234,6 +236,7 @@ class Recipe(Settings):
             "model": {
                 "part_pooling": loss.uses_heatmaps,
                 "second_layer4": loss.uses_heatmaps,
+                "part_scale": loss.uses_part_branch,
                 "attention": loss.uses_foreground_branch,
                 "attention_temperature": cosine,
                 "foreground_scale": loss.uses_foreground_branch,

@@ -18,6 +18,7 @@ def recipe(loss, section="loss", key="", value=None):
 CHANGES = [
     ("model", "part_pooling", "mean"),
     ("model", "second_layer4", "shared"),
+    ("model", "part_scale", "unit"),
     ("model", "attention", "uniform"),
     ("model", "attention", "maps"),
     ("model", "attention_temperature", 0.4),

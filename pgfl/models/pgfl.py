@@ -76,7 +76,9 @@ class PGFL(nn.Module):
         self.settings = model
         self.student = Student(model)
         channels = self.student.channels
-        self.part_branch = PartBranch(channels, NUM_PARTS) if loss.uses_part_branch else None
+        self.part_branch = (
+            PartBranch(channels, NUM_PARTS, model.part_scale) if loss.uses_part_branch else None
+        )
         self.uses_foreground = loss.uses_foreground_branch
         # The BNNeck of f_G shares its normalisation with the student, which keeps it.
         self.necks = nn.ModuleDict(

@@ -27,6 +27,25 @@ def test_a_group_depends_on_its_part_alone():
     assert differs.tolist() == [part == 5 for part in range(8)]
 
 
+@pytest.mark.parametrize("scale", ["as_is", "unit"])
+def test_at_unit_scale_the_length_of_a_part_feature_does_not_matter(scale):
+    torch.manual_seed(0)
+    branch, parts = PartBranch(16, 8, scale), torch.randn(32, 8, 16)
+    longer = parts.clone()
+    longer[3] *= 30
+    expected, found = branch(parts), branch(longer)
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4) == (scale == "unit")
+
+
+def test_unit_scale_is_a_root_mean_square_of_one():
+    torch.manual_seed(0)
+    as_is, unit = PartBranch(16, 8), PartBranch(16, 8, "unit")
+    unit.load_state_dict(as_is.state_dict())
+    parts = 5 * torch.randn(32, 8, 16)
+    expected = as_is(parts / parts.square().mean(dim=2, keepdim=True).sqrt())
+    torch.testing.assert_close(unit(parts), expected)
+
+
 def test_is_computed_in_float32():
     torch.manual_seed(0)
     branch, parts = PartBranch(16, 8).eval(), torch.randn(2, 8, 16)

@@ -209,6 +209,17 @@ def test_a_baseline_has_no_second_last_stage(small):
     assert model.branch_layer4 is None
 
 
+def test_part_features_can_be_brought_to_one_length(small, images, heatmaps):
+    torch.manual_seed(0)
+    as_is = PGFL(small, LossSettings(), identities=5)
+    unit = PGFL(small.model_copy(update={"part_scale": "unit"}), LossSettings(), identities=5)
+    unit.load_state_dict(as_is.state_dict())
+    expected, found = as_is(images, heatmaps)[0], unit(images, heatmaps)[0]
+    for name in ("global", "foreground", "enhanced"):
+        assert torch.equal(found[name], expected[name]), name
+    assert not torch.allclose(found["part"], expected["part"])
+
+
 def test_the_foreground_can_be_matched_to_the_global_feature(small, images, heatmaps):
     torch.manual_seed(0)
     loss = LossSettings()

@@ -30,6 +30,8 @@ FEATURES = {
     "foreground": "$f_F$",
     "enhanced": "$f_E$",
 }
+LAST = ("gradient", "learning_rate")
+"""Columns that are no loss term, in their order."""
 COLUMNS = 5
 OTHERS = {"color": "0.72", "linewidth": 1, "zorder": 1}
 
@@ -95,7 +97,7 @@ def heading(column: str) -> str:
 def draw(
     shown: dict[str, list[pd.DataFrame]], others: dict[str, list[pd.DataFrame]], title: str
 ) -> Figure:
-    """The figure: all columns of the shown models' histories, the learning rate last.
+    """The figure: all columns of the shown models' histories, those that are no term last.
 
     Args:
         shown: histories, one a seed.
@@ -103,7 +105,7 @@ def draw(
         title: above.
     """
     columns = list(dict.fromkeys(c for some in shown.values() for one in some for c in one))
-    columns.sort(key=lambda column: column == "learning_rate")
+    columns.sort(key=lambda column: LAST.index(column) if column in LAST else -1)
     rows = -(-len(columns) // COLUMNS)
     figure = Figure(figsize=(13.5, 2.6 * rows + 0.9), layout="constrained")
     figure.suptitle(title, fontsize=12, weight="bold")

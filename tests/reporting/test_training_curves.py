@@ -48,7 +48,7 @@ def test_columns_have_readable_names(column, title):
 def test_every_term_has_a_panel_with_the_mean_over_seeds(write):
     more = TERMS | {"cl": 0.5}
     shown = {
-        "Baseline": [read_history(write("a.csv"))],
+        "Baseline": [read_history(write("a.csv", TERMS | {"gradient": 9.0}))],
         "PGFL-KD": [read_history(write(f"{i}.csv", more, plus=i)) for i in (0.0, 2.0)],
     }
     others = {"sab": [read_history(write("s.csv"))]}
@@ -59,6 +59,7 @@ def test_every_term_has_a_panel_with_the_mean_over_seeds(write):
         "identity loss on $f_G$",
         "triplet loss on $f_G$",
         "consistency loss (Eq. 4)",
+        "length of the gradient",
         "learning rate",
     ]
     curves = {line.get_label(): line for line in panels["identity loss on $f_G$"].get_lines()}

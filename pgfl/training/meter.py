@@ -13,6 +13,7 @@ ADVICE = (
 )
 
 JUMP = 3.0
+"""Times the mean gradient of the epoch before: more than that is worth a warning."""
 
 
 class Meter:

@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from pgfl.allocator import keep_freed_memory
 from pgfl.datasets.synthetic.crops import render
@@ -162,6 +163,8 @@ class Trainer:
             network = self.model if network is None else network
             terms = losses(network, batch, self.recipe.loss)
         torch.stack(list(terms.values())).sum().backward()
+        # As the loop does for history.csv.
+        get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         self.optimizer.step()
 
 

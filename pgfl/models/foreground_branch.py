@@ -27,27 +27,39 @@ def foreground_attention(
     Returns:
         (N, h, w) float32, summing to one. With `centred` it becomes flat where the pose says
         nothing, that is where f_L is the mean feature.
+
+    Raises:
+        ValueError: no such similarity.
     """
     with torch.autocast(features.device.type, enabled=False):
         flat, query = features.float().flatten(2), query.float()
-        if similarity == "centred":
-            mean = flat.mean(dim=2)
-            flat, query = flat - mean[..., None], query - mean
-        elif similarity == "uniform":
-            query = torch.zeros_like(query)
-        if similarity in ("cosine", "centred"):
-            lengths = flat.norm(dim=1)
-            least = torch.full_like(lengths[:, :1], TINY)
-            if similarity == "centred":
+        match similarity:
+            case "cosine":
+                scores = cosines(flat, query, temperature)
+            case "centred":
+                mean = flat.mean(dim=2)
                 # Flat maps pool the mean itself, and f_L less the mean is rounding. Stretched to
                 # a length of one it would look anywhere, with a gradient 10,000 times the usual.
-                least = (FAINTEST * lengths.detach().mean(dim=1, keepdim=True)).clamp_min(TINY)
-            query = query / query.norm(dim=1, keepdim=True).maximum(least) / temperature
-        scores = torch.einsum("nc,ncp->np", query, flat)
-        if similarity in ("cosine", "centred"):
-            # Scores are divided, not the far larger map.
-            scores = scores / lengths.maximum(least)
+                scores = cosines(flat - mean[..., None], query - mean, temperature, FAINTEST)
+            case "dot":
+                scores = torch.einsum("nc,ncp->np", query, flat)
+            case "uniform":
+                scores = torch.zeros_like(flat[:, 0])
+            case _:
+                raise ValueError(f"there is no similarity {similarity!r}")
         return scores.softmax(dim=1).view(-1, *features.shape[2:])
+
+
+def cosines(flat: Tensor, query: Tensor, temperature: float, faintest: float = 0.0) -> Tensor:
+    """Cosines of (N, c) `query` with each position of (N, c, p) `flat`, over `temperature`.
+
+    What is shorter than `faintest` times the image's mean length is divided by that length.
+    """
+    lengths = flat.norm(dim=1)
+    least = (faintest * lengths.detach().mean(dim=1, keepdim=True)).clamp_min(TINY)
+    query = query / query.norm(dim=1, keepdim=True).maximum(least) / temperature
+    # Scores are divided, not the far larger map.
+    return torch.einsum("nc,ncp->np", query, flat) / lengths.maximum(least)
 
 
 def length_ratio(wanted: Tensor, given: Tensor) -> Tensor:

@@ -116,3 +116,8 @@ def test_nothing_is_rounded_by_autocast():
         attention = foreground_attention(features, query, "cosine", 0.1)
         attended = attend(features, attention)
     assert torch.equal(attention, expected) and torch.equal(attended, attend(features, expected))
+
+
+def test_a_similarity_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="'centered'"):
+        foreground_attention(torch.rand(1, 4, 2, 2), torch.rand(1, 4), "centered")

@@ -192,9 +192,9 @@ class TrainingSettings(Settings):
     """`auto` is bf16 where the processor or GPU computes it natively, else fp32."""
     compile: bool = False
     """torch.compile the network; needs a C++ compiler, and results differ by rounding."""
-    heatmaps: Literal["estimated", "shuffled", "true"] = "estimated"
-    """Controls for studies: `shuffled` gives each image another image's maps, `true` stands for
-    maps drawn from known joints."""
+    heatmaps: Literal["estimated", "shuffled", "flat", "true"] = "estimated"
+    """Controls for studies: `shuffled` gives each image another image's maps, `flat` maps that are
+    the same everywhere (no pose at all), `true` stands for maps drawn from known joints."""
     augment: AugmentSettings = AugmentSettings()
 
     @model_validator(mode="after")

@@ -61,7 +61,10 @@ class TrainingImages(Dataset):
         # The seed names the epoch and the place in it, never the worker.
         rng = np.random.default_rng(seed)
         sample = augment(Sample(image, maps), self.recipe.training.augment, rng)
-        return sample.image, self.labels[row], sample.heatmaps
+        maps = sample.heatmaps
+        if maps is not None and self.recipe.training.heatmaps == "flat":
+            maps = np.full_like(maps, 1 / maps[0].size)
+        return sample.image, self.labels[row], maps
 
 
 def derangement(count: int, seed: int) -> np.ndarray:

@@ -117,6 +117,16 @@ def test_shuffled_maps_are_those_of_another_image_and_always_the_same_one(
     assert list(build(data, recipe, seed=1).maps_of) != owners
 
 
+def test_flat_maps_are_flat_under_every_augmentation(data, make_recipe):
+    images, plain = (build(data, make_recipe(heatmaps=kind)) for kind in ("flat", "estimated"))
+    for row in range(16):
+        pixels, label, maps = images[row, (0, 0, row)]
+        expected_pixels, expected_label, expected_maps = plain[row, (0, 0, row)]
+        assert np.array_equal(pixels, expected_pixels) and label == expected_label
+        assert maps.shape == expected_maps.shape and maps.dtype == expected_maps.dtype
+        assert (maps == np.float32(1 / (16 * 8))).all() and not np.array_equal(maps, expected_maps)
+
+
 def test_identities_are_numbered_in_the_order_of_their_pids(data, make_recipe):
     images = build(data, make_recipe())
     assert images.num_identities == 4

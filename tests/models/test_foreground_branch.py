@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -7,39 +6,74 @@ from pgfl.models.foreground_branch import attend, foreground_attention
 
 def naive(features, query, similarity, temperature):
     """Eq. 2 and Eq. 3 over positions; returns the attention and the attended feature."""
-    images, channels, height, width = features.shape
-    attention = np.zeros((images, height, width))
-    attended = np.zeros((images, channels))
-    for n in range(images):
-        origin = features[n].mean(axis=(1, 2)) if similarity == "centred" else 0
-        asked = query[n] - origin
-        for y, x in np.ndindex(height, width):
-            there = features[n, :, y, x] - origin
-            score = float(there @ asked)
-            if similarity != "dot":
-                lengths = np.linalg.norm(there) * np.linalg.norm(asked)
-                score /= max(lengths * temperature, 1e-30)
-            attention[n, y, x] = np.exp(score)
-        attention[n] /= attention[n].sum()
-        for y, x in np.ndindex(height, width):
-            attended[n] += attention[n, y, x] * features[n, :, y, x]
-    return attention, attended
+    height, width = features.shape[2:]
+    positions = [(y, x) for y in range(height) for x in range(width)]
+    attentions, attended = [], []
+    for image, asked in zip(features, query, strict=True):
+        there = {place: image[:, place[0], place[1]] for place in positions}
+        mean = sum(there.values()) / len(there)
+        scores = []
+        for place in positions:
+            if similarity == "dot":
+                score = sum(there[place] * asked)
+            else:
+                origin = mean if similarity == "centred" else 0 * mean
+                one, other = there[place] - origin, asked - origin
+                lengths = torch.sqrt(sum(one**2)) * torch.sqrt(sum(other**2))
+                score = sum(one * other) / lengths / temperature
+            scores.append(torch.exp(score))
+        weights = [score / sum(scores) for score in scores]
+        attentions.append(torch.stack(weights).view(height, width))
+        attended.append(sum(w * there[place] for w, place in zip(weights, positions, strict=True)))
+    return torch.stack(attentions), torch.stack(attended)
 
 
-@pytest.mark.parametrize(
-    ("similarity", "temperature"), [("cosine", 0.1), ("cosine", 1), ("dot", 1), ("centred", 0.3)]
-)
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 4, 3, 5), (3, 16, 6, 2)])
-def test_is_equations_2_and_3(shape, similarity, temperature):
+SIMILARITIES = [("cosine", 0.1), ("cosine", 1), ("dot", 1), ("centred", 0.3)]
+
+
+@pytest.mark.parametrize(("similarity", "temperature"), SIMILARITIES)
+@pytest.mark.parametrize("shape", [(2, 4, 3, 5), (3, 16, 6, 2)])
+def test_is_equations_2_and_3(assert_agrees, shape, similarity, temperature):
     torch.manual_seed(shape[1])
+    weight = torch.randn(shape[0], *shape[2:]), torch.randn(shape[:2])
+
+    def weighted(attention, attended):
+        parts = zip(weight, (attention, attended), strict=True)
+        return sum((there.to(found) * found).sum() for there, found in parts)
+
+    def ours(features, query):
+        attention = foreground_attention(features, query, similarity, temperature)
+        return weighted(attention, attend(features, attention))
+
     features, query = torch.randn(shape), torch.randn(shape[:2])
-    arrays = features.double().numpy(), query.double().numpy()
-    expected_attention, expected = naive(*arrays, similarity, temperature)
+    expected = naive(features.double(), query.double(), similarity, temperature)
     attention = foreground_attention(features, query, similarity, temperature)
-    assert attention.dtype == torch.float32
-    np.testing.assert_allclose(attention.numpy(), expected_attention, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(attention.double(), expected[0], rtol=1e-4, atol=1e-7)
     found = attend(features, attention)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.double(), expected[1], rtol=1e-4, atol=1e-5)
+    assert_agrees(
+        ours,
+        lambda features, query: weighted(*naive(features, query, similarity, temperature)),
+        features,
+        query,
+    )
+
+
+@pytest.mark.parametrize(("similarity", "temperature"), SIMILARITIES)
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1e4])
+def test_extreme_features_stay_finite(assert_finite, similarity, temperature, scale):
+    torch.manual_seed(0)
+
+    def loss(features, query):
+        attention = foreground_attention(features, query, similarity, temperature)
+        return attend(features, attention).square().mean()
+
+    assert_finite(loss, scale * torch.randn(2, 8, 4, 3), scale * torch.randn(2, 8))
+
+
+def test_a_single_position_gets_all_attention():
+    attention = foreground_attention(torch.randn(2, 3, 1, 1), torch.randn(2, 3), "centred", 0.2)
+    assert torch.equal(attention, torch.ones(2, 1, 1))
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "centred", "uniform"])
@@ -63,7 +97,7 @@ def test_centred_attention_does_not_see_what_all_positions_have_in_common():
     assert (plain.amax(dim=(1, 2)) < alone.amax(dim=(1, 2)) / 2).all()
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "centred"])
 def test_a_position_without_features_has_finite_gradients(similarity):
     torch.manual_seed(0)
     features = torch.randn(2, 8, 4, 3)
@@ -108,12 +142,13 @@ def test_cosine_attention_looks_at_the_position_like_the_query():
     assert attention[0, 2, 1] == attention.max() and attention.max() > 0.5
 
 
-def test_nothing_is_rounded_by_autocast():
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "centred"])
+def test_nothing_is_rounded_by_autocast(similarity):
     torch.manual_seed(0)
     features, query = torch.randn(2, 8, 4, 3), torch.randn(2, 8)
-    expected = foreground_attention(features, query, "cosine", 0.1)
+    expected = foreground_attention(features, query, similarity, 0.1)
     with torch.autocast("cpu", torch.bfloat16):
-        attention = foreground_attention(features, query, "cosine", 0.1)
+        attention = foreground_attention(features, query, similarity, 0.1)
         attended = attend(features, attention)
     assert torch.equal(attention, expected) and torch.equal(attended, attend(features, expected))
 

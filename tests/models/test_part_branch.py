@@ -46,6 +46,36 @@ def test_unit_scale_is_a_root_mean_square_of_one():
     torch.testing.assert_close(unit(parts), expected)
 
 
+@pytest.mark.parametrize("scale", ["as_is", "unit"])
+def test_gradients_are_those_of_the_formula(assert_agrees, scale):
+    torch.manual_seed(0)
+    branch, weight = PartBranch(12, 4, scale), torch.randn(6, 12)
+
+    def naive(parts):
+        total = 0
+        for k, (linear, norm, _) in enumerate(branch.reductions):
+            rows = [part / torch.sqrt((part**2).mean()) for part in parts[:, k]]
+            rows = torch.stack(rows) if scale == "unit" else parts[:, k]
+            for c, row in enumerate(linear.weight.detach().double()):
+                reduced = [sum(row * part) for part in rows]
+                mean = sum(reduced) / 6
+                deviation = torch.sqrt(sum((r - mean) ** 2 for r in reduced) / 6 + norm.eps)
+                for n, value in enumerate(reduced):
+                    shrunk = torch.relu((value - mean) / deviation)
+                    total = total + weight[n, 3 * k + c].double() * shrunk
+        return total
+
+    assert_agrees(lambda parts: (weight * branch(parts)).sum(), naive, 3 * torch.randn(6, 4, 12))
+
+
+@pytest.mark.parametrize("scale", ["as_is", "unit"])
+@pytest.mark.parametrize("size", [0.0, 1e-6, 1e6])
+def test_extreme_part_features_stay_finite(assert_finite, scale, size):
+    torch.manual_seed(0)
+    branch = PartBranch(12, 4, scale)
+    assert_finite(lambda parts: branch(parts).square().mean(), size * torch.randn(6, 4, 12))
+
+
 def test_is_computed_in_float32():
     torch.manual_seed(0)
     branch, parts = PartBranch(16, 8).eval(), torch.randn(2, 8, 16)

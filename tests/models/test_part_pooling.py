@@ -42,6 +42,33 @@ def test_pooling_is_equation_1(features, parts, reduction):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_gradients_are_those_of_equation_1(assert_agrees, reduction):
+    torch.manual_seed(0)
+    weight = torch.randn(2, 4, 3)
+
+    def naive(features, maps):
+        total = 0
+        for n, k, c in np.ndindex(2, 4, 3):
+            pooled = sum(sum(features[n, c, y] * maps[n, k, y]) for y in range(5))
+            total = total + weight[n, k, c].double() * pooled / (20 if reduction == "mean" else 1)
+        return total
+
+    assert_agrees(
+        lambda features, maps: (weight * pool_parts(features, maps, reduction)).sum(),
+        naive,
+        torch.randn(2, 3, 5, 4),
+        random_maps(2, 4, 5, 4),
+    )
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1e6])
+def test_extreme_features_stay_finite(assert_finite, scale):
+    torch.manual_seed(0)
+    features, maps = scale * torch.randn(2, 3, 5, 4), random_maps(2, 4, 5, 4)
+    assert_finite(lambda *inputs: pool_parts(*inputs).square().mean(), features, maps)
+
+
 def test_flat_maps_give_the_mean_of_the_features():
     torch.manual_seed(0)
     features = torch.randn(2, 5, 4, 3)

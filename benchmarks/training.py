@@ -277,43 +277,51 @@ def timed(items: Iterator[Batch], use: Callable[[Batch], None]) -> tuple[float, 
         count += 1
 
 
+def train_an_epoch(trainer: Trainer, images: TrainingImages, workers: int) -> tuple[float, float]:
+    """Train two epochs; of the second the share of the time that waits for images, and img/s."""
+
+    def use(batch: Batch) -> None:
+        trainer.step(batch.mapped(lambda tensor: tensor.to(trainer.device, non_blocking=True)))
+        finish(trainer.device)
+
+    sampler = EpochSampler(images.labels, trainer.recipe, seed=0)
+    loader = make_loader(images, sampler, workers)
+    timed(batches(loader), use)  # starts the processes, and warms up
+    sampler.epoch = 1
+    waited, seconds, count = timed(batches(loader), use)
+    training = trainer.recipe.training
+    return waited / seconds, count * training.identities * training.images / seconds
+
+
 def feeding(scale: Scale, device: torch.device, folder: Path, table: pd.DataFrame) -> None:
     """(c) The share of a step that waits, and (d) training beside a bare network."""
     trainer = Trainer(scale.recipe({}), device, scale.people)
-    reader = HeatmapReader(folder / "train.h5")
-    images = TrainingImages(folder, table, reader, trainer.recipe)
-    size = scale.identities * scale.images
+    images = TrainingImages(folder, table, HeatmapReader(folder / "train.h5"), trainer.recipe)
     print("\n### Waiting for images\n\n| loader processes | share of a step | img/s |")
     print("| ---: | ---: | ---: |")
-    fastest = 0.0
-
-    def use(batch: Batch) -> None:
-        trainer.step(batch.mapped(lambda tensor: tensor.to(device, non_blocking=True)))
-        finish(device)
-
     for workers in scale.workers:
-        sampler = EpochSampler(images.labels, trainer.recipe, seed=0)
-        loader = make_loader(images, sampler, workers)
-        timed(batches(loader), use)  # starts the processes, and warms up
-        sampler.epoch = 1
-        waited, seconds, count = timed(batches(loader), use)
-        fastest = max(fastest, count * size / seconds)
-        print(f"| {workers} | {waited / seconds:.1%} | {count * size / seconds:.0f} |", flush=True)
+        waits, rate = train_an_epoch(trainer, images, workers)
+        print(f"| {workers} | {waits:.1%} | {rate:.0f} |", flush=True)
     if device.type == "cuda":
-        bare(scale, device, fastest)
+        beside_bare(scale, device, images)
 
 
-def bare(scale: Scale, device: torch.device, training: float) -> None:
-    """(d) Whole training beside forward and backward of the network on resident random data."""
+def beside_bare(scale: Scale, device: torch.device, images: TrainingImages) -> None:
+    """(d) Whole training beside forward and backward of the network on resident random data.
+
+    With one last stage for all, so that both have the same network.
+    """
+    trainer = Trainer(scale.recipe({}, "shared"), device, scale.people)
+    training = max(train_an_epoch(trainer, images, workers)[1] for workers in scale.workers)
     count = scale.identities * scale.images
     network = build_resnet(scale.backbone).to(device, memory_format=torch.channels_last)
     classifier = nn.Linear(network.channels, 702).to(device)
-    images = torch.randn(count, 3, scale.height, scale.width, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
+    resident = torch.randn(count, 3, scale.height, scale.width, device=device)
+    resident = resident.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         with autocast(device, "auto"):
-            out = classifier(network(images).mean(dim=(2, 3)))
+            out = classifier(network(resident).mean(dim=(2, 3)))
         out.float().square().mean().backward()
 
     name = "bare network"

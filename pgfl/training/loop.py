@@ -101,7 +101,7 @@ def fit(
             live.step(epoch, meter, steps)
         row = meter.means(epoch)
         check_weights(model.state_dict(), epoch)
-        warn_of_jump(history, row)
+        warn_of_jump(history, meter.most("gradient"))
         history.append({"epoch": epoch + 1, "learning_rate": rate, **row})
         if fabric.is_global_zero:
             save_checkpoint(

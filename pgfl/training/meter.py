@@ -12,8 +12,8 @@ ADVICE = (
     "training.learning_rate, or set training.precision: fp32"
 )
 
-JUMP = 3.0
-"""Times the mean gradient of the epoch before: more than that is worth a warning."""
+JUMP = 10.0
+"""Times the mean gradient of the epoch before: a step with more than that is worth a warning."""
 
 
 class Meter:
@@ -22,19 +22,20 @@ class Meter:
     def __init__(self):
         self.steps = 0
         self._names: list[str] = []
-        self._sums = self._last = self._good = torch.empty(0)
+        self._sums = self._most = self._last = self._good = torch.empty(0)
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Take the terms of a step: scalars, the same names in every step."""
         values = torch.stack(list(terms.values())).detach().double()
         if self.steps == 0:
-            self._names, self._sums, self._last = list(terms), values, values
+            self._names, self._sums, self._most, self._last = list(terms), values, values, values
             self._good = values.isfinite().all().double()
         else:
             # The first step that is not finite stays the last one looked at.
             self._last = torch.where(self._last.isfinite().all(), values, self._last)
             self._good = self._good + self._last.isfinite().all()
             self._sums = self._sums + values
+            self._most = self._most.maximum(values)
         self.steps += 1
 
     def means(self, epoch: int) -> dict[str, float]:
@@ -52,6 +53,10 @@ class Meter:
         return {
             name: value / self.steps for name, value in zip(self._names, read[:count], strict=True)
         }
+
+    def most(self, name: str) -> float:
+        """The largest value of a term in the steps so far."""
+        return self._most[self._names.index(name)].item()
 
 
 def check_finite(values: dict[str, float], epoch: int, step: int) -> None:
@@ -74,21 +79,20 @@ def check_weights(state: dict[str, Tensor], epoch: int) -> None:
         )
 
 
-def warn_of_jump(history: list[dict[str, float]], row: dict[str, float]) -> None:
-    """Say so if the gradient was far longer than in the epoch before.
+def warn_of_jump(history: list[dict[str, float]], longest: float) -> None:
+    """Say so if the gradient of a step was far longer than usual in the epoch before.
 
     A single batch with an enormous gradient leaves every loss finite, and can cost a run its
-    accuracy all the same.
+    accuracy all the same. In the first epoch, before which there is none, nothing is said.
 
     Args:
         history: the epochs before, each with its mean `gradient`.
-        row: the epoch just done.
+        longest: the longest gradient of the epoch just done.
     """
-    before = history[-1]["gradient"] if history else row["gradient"]
-    if row["gradient"] > JUMP * before:
+    if history and longest > JUMP * (usual := history[-1]["gradient"]):
         print(
-            f"warning: epoch {len(history) + 1}: the gradient was {row['gradient']:.3g} long on "
-            f"average, {before:.3g} in the epoch before: a batch may have spoilt the weights. If "
-            "the losses in history.csv do not come back, train with another seed or a lower "
+            f"warning: epoch {len(history) + 1}: the gradient was {longest:.3g} long in one step, "
+            f"{usual:.3g} on average in the epoch before: that batch may have spoilt the weights. "
+            "If the losses in history.csv do not come back, train with another seed or a lower "
             "training.learning_rate"
         )

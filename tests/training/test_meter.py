@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pgfl.errors import UserError
-from pgfl.training.meter import Meter, check_weights
+from pgfl.training.meter import Meter, check_weights, warn_of_jump
 
 NAN, INF = float("nan"), float("inf")
 
@@ -48,3 +48,19 @@ def test_weights_that_are_not_finite_are_named():
     broken = {"b": torch.tensor([1, NAN]), "c": torch.tensor(INF)}
     with pytest.raises(UserError, match=r"epoch 2: b and 1 more tensors .* last whole epoch"):
         check_weights(state | broken, 1)
+
+
+def test_the_largest_value_is_of_one_step():
+    meter = filled(*[{"loss": 1 / value, "gradient": value} for value in (6.0, 92.0, 7.0)])
+    assert meter.most("gradient") == 92 and meter.most("loss") == pytest.approx(1 / 6)
+    assert meter.means(0)["gradient"] == 35
+
+
+def test_a_jump_is_one_step_far_beyond_the_mean_of_the_epoch_before(capsys):
+    warn_of_jump([], 1e9)
+    warn_of_jump([{"gradient": 1.0}, {"gradient": 7.5}], 74.9)
+    assert capsys.readouterr().out == ""
+    warn_of_jump([{"gradient": 1.0}, {"gradient": 7.5}], 92.0)
+    assert capsys.readouterr().out.startswith(
+        "warning: epoch 3: the gradient was 92 long in one step, 7.5 on average"
+    )

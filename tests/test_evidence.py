@@ -1,0 +1,129 @@
+"""The numbers of docs/evidence.md follow from one another, and from docs/evidence.csv."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE = (DOCS / "evidence.md").read_text()
+NAMES = {
+    "Model 2": "Model 2, SAB",
+    "Model 3": "Model 3, + I",
+    "Model 4": "Model 4, SAB, I, M",
+    "Model 5": "Model 5, + FEB",
+    "Model 6": "Model 6, PGFL-KD",
+    "PGFL-KD": "Model 6, PGFL-KD",
+    "before the repair": "Model 6, before the repair",
+    "flat maps": "Model 6, flat maps",
+    "another image's maps": "Model 6, another image's maps",
+    "uniform attention": "Model 6, uniform attention",
+    "true joints' maps": "Model 6, true joints' maps",
+    "Model 4, unit": "Model 4, `part_scale: unit`",
+    "PGFL-KD, unit": "Model 6, `part_scale: unit`",
+}
+WHEREVER = {
+    "baseline": ("separate", "Model 1, baseline"),
+    "PGFL-KD, separate": ("separate", "Model 6, PGFL-KD"),
+    "Model 4, shared": ("shared", "Model 4, SAB, I, M"),
+}
+VARIANTS = {
+    "baseline": "Model 1, baseline",
+    "sab": "Model 2, SAB",
+    "sab_i": "Model 3, + I",
+    "pgfl_kd": "Model 6, PGFL-KD",
+    "pgfl_kd_flat": "Model 6, flat maps",
+}
+
+
+def tables():
+    """The cells of the page's tables, row by row, table by table."""
+    table = []
+    for line in [*PAGE.splitlines(), ""]:
+        if line.startswith("|"):
+            table.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif table:
+            yield table
+            table = []
+
+
+def results():
+    """{(stage, model): (mAP of seed 0 to 4, the same of new people)}, None where none was run."""
+    by_seed = [table for table in tables() if "mean ± std" in table[0]]
+    assert len(by_seed) == 2
+    return {
+        (stage, row[0]): tuple(
+            [float(cell) if cell else None for cell in row[start : start + 5]] for start in (1, 7)
+        )
+        for stage, table in zip(("separate", "shared"), by_seed, strict=True)
+        for row in table[2:]
+    }
+
+
+RESULTS = results()
+
+
+def find(stage, name):
+    """The results of a model as the table of differences calls it."""
+    return RESULTS[WHEREVER[name] if name in WHEREVER else (stage, NAMES[name])]
+
+
+def differences():
+    """(stage, names, seeds, mAP, mAP of new people) of every row of differences."""
+    (table,) = (table for table in tables() if table[0][1:2] == ["seeds"])
+    stage = ""
+    for name, seeds, here, _, new, _ in table[2:]:
+        if name.startswith("**"):
+            stage = name.strip("*")
+        else:
+            yield stage, name, int(seeds), here, new
+
+
+@pytest.mark.parametrize("start", [1, 7])
+def test_means_and_deviations_are_those_of_the_seeds(start):
+    count = 0
+    for table in tables():
+        if "mean ± std" not in table[0]:
+            continue
+        for row in table[2:]:
+            values = [float(cell) for cell in row[start : start + 5] if cell]
+            if len(values) > 1:
+                mean, deviation = map(float, row[start + 5].split(" ± "))
+                assert mean == pytest.approx(pd.Series(values).mean(), abs=0.11), row
+                assert deviation == pytest.approx(pd.Series(values).std(), abs=0.11), row
+                count += 1
+    assert count > 10
+
+
+@pytest.mark.parametrize(("stage", "name", "seeds", "here", "new"), differences())
+def test_differences_are_paired_over_the_seeds(stage, name, seeds, here, new):
+    if stage == "separate - shared":
+        pairs = (
+            find("separate", name),
+            find("shared", name.replace("before the repair", "PGFL-KD")),
+        )
+    else:
+        pairs = tuple(find(stage, part) for part in name.split(" - "))
+    for printed, ours, theirs in zip((here, new), *pairs, strict=True):
+        both = [
+            a - b for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None
+        ]
+        assert len(both) == seeds
+        steps = pd.Series(both)
+        half = stats.t.ppf(0.975, seeds - 1) * steps.sem()
+        mean, low, high = map(float, re.findall(r"[+-][\d.]+", printed))
+        # The page's cells are rounded.
+        slack = 0.11 + 0.05 * stats.t.ppf(0.975, seeds - 1)
+        assert mean == pytest.approx(steps.mean(), abs=0.11)
+        assert low == pytest.approx(steps.mean() - half, abs=slack)
+        assert high == pytest.approx(steps.mean() + half, abs=slack)
+
+
+def test_the_page_shows_the_runs_that_are_kept():
+    runs = pd.read_csv(DOCS / "evidence.csv")
+    assert len(runs) > 10
+    for run in runs.itertuples():
+        values = RESULTS["separate", VARIANTS[run.variant]][run.queries == "new people"]
+        assert values[run.seed] == pytest.approx(run.mAP, abs=0.051), run

@@ -89,7 +89,7 @@ class LossSettings(Settings):
     reid_on: tuple[Feature, ...] = ("global", "enhanced", "fused")
     """The features that get an identity loss and a triplet loss of their own."""
     global_weight: float = Field(1.0, gt=0)
-    """Weight of f_G's two; 3 gives a baseline as much loss as three features have."""
+    """Weight of f_G's two beside the other terms."""
     lambda_cl: float = Field(0.25, ge=0)
     """Weight of the consistency loss (Eq. 4); 0 turns it off."""
     lambda_mcl: float = Field(0.25, ge=0)

@@ -81,6 +81,11 @@ def differences():
             yield stage, name, int(seeds), here, new
 
 
+def test_no_row_stands_in_another_table():
+    for table in tables():
+        assert {len(row) for row in table} == {len(table[0])}, table[0]
+
+
 @pytest.mark.parametrize("start", [1, 7])
 def test_means_and_deviations_are_those_of_the_seeds(start):
     count = 0

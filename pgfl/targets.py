@@ -1,15 +1,18 @@
 """What was meant by a target that no rule makes."""
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from pgfl.config import TRAIN_SET, WORKFLOW, Config
+from pgfl.config import WORKFLOW, Config
 from pgfl.errors import UserError
 from pgfl.explain import did_you_mean
 
 BY_EXPERIMENT = ("data", "cache", "runs")
 """Top folders whose second level is the experiment's name."""
+RESULTS = "results"
+"""The folder of the deliverables."""
 
 
 def check_targets(unknown: Iterable[str], config: Config, known: Iterable[str]) -> None:
@@ -29,6 +32,14 @@ def check_targets(unknown: Iterable[str], config: Config, known: Iterable[str]) 
         raise UserError("\n".join(lines))
 
 
+def is_own_file(target: str) -> bool:
+    """Whether a target that no rule makes is a file of the user's own, with nothing to be done.
+
+    A result is none: one that another experiment left there must not pass for this one's.
+    """
+    return Path(target).exists() and PurePosixPath(os.path.relpath(target)).parts[0] != RESULTS
+
+
 def _reason(target: str, config: Config, known: list[str]) -> str:
     reason = next(_wrong_parts(PurePosixPath(target).parts, config), None)
     if reason is not None:
@@ -39,8 +50,17 @@ def _reason(target: str, config: Config, known: list[str]) -> str:
     return "no rule makes this; `snakemake -n` lists what the configuration asks for"
 
 
+def _of_another(parts: tuple[str, ...], config: Config) -> str:
+    """What is wrong with a result of the study asked for in another experiment, or the reverse."""
+    if config.experiment == "study":
+        return f"the study's results lie apart: {PurePosixPath(config.results, *parts[1:])}"
+    return "belongs to another experiment; add --config experiment=study"
+
+
 def _wrong_parts(parts: tuple[str, ...], config: Config) -> Iterator[str]:
     """What is wrong with each folder of `runs/{experiment}/{train}/{variant}/...` and its like."""
+    if parts[:1] == (RESULTS,) and (parts[1:2] == ("study",)) != (config.experiment == "study"):
+        yield _of_another(parts, config)
     if len(parts) < 3 or parts[0] not in BY_EXPERIMENT:
         return
     top, experiment, train, *rest = parts
@@ -62,4 +82,4 @@ def _wrong_parts(parts: tuple[str, ...], config: Config) -> Iterator[str]:
         yield f"no variant {rest[0]!r}; {did_you_mean(rest[0], config.recipes)}"
     test_set = rest[3].partition(".")[0] if len(rest) == 4 and rest[2] == "eval" else ""
     if test_set and test_set not in config.test_sets:
-        yield f"no test set {test_set!r}; {did_you_mean(test_set, {*config.datasets, *TRAIN_SET})}"
+        yield f"no test set {test_set!r}; {did_you_mean(test_set, config.test_sets)}"

@@ -2,7 +2,7 @@ import pytest
 
 from pgfl.config import load_config
 from pgfl.errors import UserError
-from pgfl.targets import check_targets
+from pgfl.targets import check_targets, is_own_file
 
 KNOWN = ["all", "results/table1.csv", "results/table2.csv", "results/report.html"]
 
@@ -26,6 +26,8 @@ KNOWN = ["all", "results/table1.csv", "results/table2.csv", "results/report.html
             "no test set 'reid'; known: dukemtmc_reid",
         ),
         ("cache/demo/heatmaps/x", "no rule makes this"),
+        ("results/study/table6.csv", "another experiment; add --config experiment=study"),
+        ("results/study", "another experiment; add --config experiment=study"),
     ],
 )
 def test_what_was_meant_by_a_target_is_said(target, reason):
@@ -33,6 +35,22 @@ def test_what_was_meant_by_a_target_is_said(target, reason):
         check_targets([target], load_config({}), KNOWN)
     line = str(caught.value)
     assert line.startswith(f"target {target}: ") and reason in line and "\n" not in line
+
+
+def test_the_study_has_its_results_apart():
+    with pytest.raises(UserError, match=r"results lie apart: results/study/table6\.csv"):
+        check_targets(["results/table6.csv"], load_config({"experiment": "study"}), KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("path", "own"), [("notes.txt", True), ("results/table6.csv", False), ("missing.txt", False)]
+)
+def test_a_result_is_never_a_file_of_the_users_own(tmp_path, monkeypatch, path, own):
+    monkeypatch.chdir(tmp_path)
+    if path != "missing.txt":
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("x")
+    assert is_own_file(path) == is_own_file(str(tmp_path / path)) == own
 
 
 def test_each_target_has_a_line_and_no_target_none():

@@ -23,7 +23,7 @@ from pgfl.provenance import code_hash
 from pgfl.recipe import BRANCH_CODE, TIMM
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
-from pgfl.targets import check_targets
+from pgfl.targets import check_targets, is_own_file
 
 settings = or_exit(load_config, config)
 # A table that is gone must not pass for "nothing to be done" because its copy is still there.
@@ -111,7 +111,7 @@ def unknown_targets():
         target
         for target in targets
         if not workflow.is_rule(target)
-        and not os.path.exists(target)
+        and not is_own_file(target)
         and not any(rule.is_producer(os.path.relpath(target)) for rule in workflow.rules)
     ]
 

@@ -18,6 +18,7 @@ from pgfl.pose.store import HeatmapReader
 from pgfl.recipe import Recipe
 from pgfl.reporting.responses import share_on_parts
 from pgfl.reporting.tables import data_warning, save_table
+from pgfl.reporting.trace import Cell, save_trace
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
 from pgfl.training.task import Batch, losses
 
@@ -41,11 +42,16 @@ class Trained:
     heatmaps: Path | None
     recipe: Recipe
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that there are."""
+        return tuple(file for file in (self.model, self.branches, self.heatmaps) if file)
+
 
 def write_diagnosis(
     networks: dict[str, Trained], manifest: Path, seed: int, experiment: str, out: Path
 ) -> None:
-    """Write one row a network as CSV, and the `.md` beside it.
+    """Write one row a network as CSV, and the `.md` and the trace beside it.
 
     Args:
         networks: by the variant's name.
@@ -64,6 +70,11 @@ def write_diagnosis(
     table = pd.DataFrame(rows).fillna("")
     heading = f"# What goes on inside\n\n{data_warning(experiment)}{NOTE}\n\n"
     save_table(table, out, heading, left=1)
+    cells = [
+        Cell(name, "all numbers", "", (*network.files, manifest))
+        for name, network in networks.items()
+    ]
+    save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
 def measure(network: Trained, manifest: Path, seed: int) -> pd.DataFrame:

@@ -62,7 +62,8 @@ def write_failures(
             break
     write_text(out, text)
     cells = [
-        Cell(name, "worst queries", "", (*some[:1], heatmaps)) for name, some in files.items()
+        Cell(name, "worst queries", "", (*some[:1], heatmaps, manifest))
+        for name, some in files.items()
     ]
     save_trace([out], experiment, cells)
 

@@ -51,7 +51,9 @@ def draw_ranked_lists_of(files: Queries, manifest: Path, experiment: str, out: P
     picture = picture.quantize(COLOURS, dither=Dither.NONE)
     with whole_file(out) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
-    cells = [Cell(method, "ranked lists", "", tuple(some[:1])) for method, some in files.items()]
+    cells = [
+        Cell(method, "ranked lists", "", (*some[:1], manifest)) for method, some in files.items()
+    ]
     save_trace([out], experiment, cells)
 
 

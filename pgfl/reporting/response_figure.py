@@ -55,14 +55,17 @@ def draw_responses(
     """
     names = list(read_manifest(manifest, "query")["image"])
     labels = {method: method for method in students}
-    cells = [Cell(method, "responses", "", tuple(models)) for method, models in students.items()]
+    cells = [
+        Cell(method, "responses", "", (*models[:1], manifest))
+        for method, models in students.items()
+    ]
     written = [out]
     if heatmaps is not None:
         shares = measure_shares(students, manifest, names, heatmaps, experiment)
         for row in shares.itertuples():
             labels[row.method] += f"\n{row.on_parts} % on parts\n({row.area} % of area)"
         cells += [
-            Cell(row.method, "on_parts", row.on_parts, tuple(students[row.method]))
+            Cell(row.method, "on_parts", row.on_parts, (*students[row.method], manifest, heatmaps))
             for row in shares.itertuples()
         ]
         if table is not None:

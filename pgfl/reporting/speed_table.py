@@ -25,7 +25,8 @@ from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.views import make_view
 from pgfl.recipe import ModelSettings
-from pgfl.reporting.tables import data_warning, read_published, save_table
+from pgfl.reporting.paper import read_published
+from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
 
 TITLE = "Seconds a query"
@@ -116,7 +117,7 @@ def write_speed_table(
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True).fillna("")
     note = NOTE.format(queries=queries, warm_up=warm_up, gallery=gallery)
     save_table(table, out, f"# Table 9: {TITLE}\n\n{data_warning(experiment)}{note}\n\n")
-    files = (trained.model, trained.branches)
+    files = (trained.model, trained.branches, trained.pose_weights, manifest)
     cells = [Cell(row["method"], "seconds", row["seconds"], files) for row in rows]
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 

@@ -16,13 +16,12 @@ from pgfl.images import read_image
 from pgfl.reporting.paper import dataset_names
 from pgfl.reporting.response_figure import Students, spread
 from pgfl.reporting.statistics import mean_text, std_text
-from pgfl.reporting.styles import marked, styled
+from pgfl.reporting.styles import METRICS, marked, styled
 from pgfl.reporting.trace import Cell, save_trace
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.obstacles import SIDES
 from pgfl.retrieval.stress import NO_SIDE, cover, stress
 
-METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 MEAN = "mean"
 """What stands for the side in a mean over all four."""
 
@@ -74,7 +73,7 @@ def write_stress(
             rows.append({"method": method, "source": "reproduced", **row})
             rows[-1] |= {"experiment": experiment, "seeds": str(len(models))}
             place = f"{method}, {row['covered']} % covered, {row['side']}"
-            cells += [Cell(place, name, row[name], tuple(models)) for name in METRICS]
+            cells += [Cell(place, name, row[name], (*models, manifest)) for name in METRICS]
     table = pd.DataFrame(rows)
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     picture = out.with_suffix(".png")

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
 
+METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
+"""What the curves are of, and what it is called beside them."""
+
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#e08214", "linestyle": "--", "marker": "s"},
     {"color": "#08306b", "linestyle": "-", "marker": "o"},

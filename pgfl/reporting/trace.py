@@ -4,6 +4,7 @@ Beside each table and figure lies `{name}.trace.json`: which files made which nu
 hashes that they had.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def save_trace(results: list[Path], experiment: str, cells: list[Cell]) -> None:
     for cell in cells:
         for file in cell.files:
             if str(file) not in sources:
-                sources[str(file)] = _source(file, is_evaluation=bool(cell.metric))
+                sources[str(file)] = {"sha256": file_hash(file), **_model_of(file, cell.metric)}
     content = {
         "format": FORMAT,
         "experiment": experiment,
@@ -69,17 +70,34 @@ def save_trace(results: list[Path], experiment: str, cells: list[Cell]) -> None:
     write_json(trace_file(results[0]), content)
 
 
-def _source(file: Path, is_evaluation: bool) -> dict[str, Any]:
-    known: dict[str, Any] = {"sha256": file_hash(file)}
-    if is_evaluation:
-        measured = read_evaluation(file)
-        known |= {
-            "train": measured.train,
-            "variant": measured.variant,
-            "seed": measured.seed,
-            "model_sha256": measured.report.get("model_sha256", ""),
-        }
-    return known
+def _model_of(file: Path, metric: str) -> dict[str, Any]:
+    """Which model a file of a run's folder is of; nothing for other files.
+
+    An evaluation says itself which model it measured; all else is of the model that lies there.
+    """
+    run = _run_of(file)
+    model = run / "model.safetensors"
+    if metric:
+        digest = read_evaluation(file).report.get("model_sha256", "")
+    elif run.name and model.is_file():
+        digest = file_hash(model)
+    else:
+        return {}
+    train, variant, seed = run.parts[-3:]
+    return {
+        "train": train,
+        "variant": variant,
+        "seed": int(seed.removeprefix("seed")),
+        "model_sha256": digest,
+    }
+
+
+def _run_of(file: Path) -> Path:
+    """The folder `train/variant/seed0` that a file, or its folder, lies in; empty if in none."""
+    for folder in (file.parent, file.parent.parent):
+        if re.fullmatch(r"seed\d+", folder.name) and len(folder.parts) > 2:
+            return folder
+    return Path()
 
 
 def follow(result: Path) -> list[str]:
@@ -105,9 +123,7 @@ def follow(result: Path) -> list[str]:
         problems = list(_check_values(path, trace))
     if problems:
         raise UserError("\n".join(problems))
-    models = {
-        Path(file).parent.parent for file, known in trace["sources"].items() if "seed" in known
-    }
+    models = {_run_of(Path(file)) for file, known in trace["sources"].items() if "seed" in known}
     made_of = f"{len(models)} models" if models else f"{len(trace['sources'])} files"
     first = f"{result}: as recorded; {len(trace['cells'])} entries from {made_of}"
     return [first, *_lines(trace)]
@@ -166,12 +182,15 @@ def _check_sources(trace: dict[str, Any]) -> Iterator[str]:
             yield f"{file}: changed since the table or figure was made of it"
         if "seed" not in known:
             continue
-        run = file.parent.parent
+        run = _run_of(file)
         model = run / "model.safetensors"
         if not model.is_file():
             yield f"{model}: no such file"
-        elif models.setdefault(model, file_hash(model)) != known["model_sha256"]:
-            yield f"{model}: is not the model that {file} measured (sha256 differs)"
+            continue
+        if model not in models:
+            models[model] = file_hash(model)
+        if models[model] != known["model_sha256"]:
+            yield f"{model}: is not the model that {file} is of (sha256 differs)"
         yield from _check_provenance(run / "provenance.json", known)
 
 
@@ -202,14 +221,19 @@ def _lines(trace: dict[str, Any]) -> Iterator[str]:
     for cell in trace["cells"]:
         yield f"{cell['row']}, {cell['column']}: {cell['value']}".rstrip(": ")
         for name in cell["files"]:
-            if not cell["metric"]:
-                yield f"    {name}"
-                continue
-            measured = read_evaluation(Path(name))
-            provenance = read_json(measured.run / "provenance.json")
-            commit = provenance.get("git_commit") or "outside of git"
-            yield (
-                f"    seed {measured.seed}: {measured.value(cell['metric']):.2f}  "
-                f"{measured.run / 'model.safetensors'}  commit {commit}  "
-                f"device {provenance.get('device', 'unknown')}"
-            )
+            is_of_a_run = "seed" in trace["sources"][name]
+            yield f"    {_line(Path(name), cell['metric']) if is_of_a_run else name}"
+
+
+def _line(file: Path, metric: str) -> str:
+    """A file of a run (of an evaluation: its value and its model), and where the run was made."""
+    run = _run_of(file)
+    provenance = read_json(run / "provenance.json")
+    commit = provenance.get("git_commit") or "outside of git"
+    value, shown = "", file
+    if metric:
+        value, shown = f"{read_evaluation(file).value(metric):.2f}  ", run / "model.safetensors"
+    return (
+        f"seed {provenance['seed']}: {value}{shown}  commit {commit}  "
+        f"device {provenance.get('device', 'unknown')}"
+    )

@@ -15,7 +15,7 @@ from pgfl.pose.quality import CONFIDENCE
 from pgfl.pose.store import HeatmapReader
 from pgfl.reporting.outcomes import Outcomes, Queries, read_outcomes
 from pgfl.reporting.statistics import std_text
-from pgfl.reporting.styles import marked, styled
+from pgfl.reporting.styles import METRICS, marked, styled
 from pgfl.reporting.trace import Cell, save_trace
 
 WIDTH = 3
@@ -25,7 +25,6 @@ LEAST_PEOPLE = 5
 """With fewer people in a bin than this, resampling them says nothing."""
 RESAMPLES = 2000
 CONFIDENCE_LEVEL = 0.95
-METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 
 
 def write_visibility(
@@ -59,7 +58,7 @@ def write_visibility(
     pids = outcomes.queries["pid"].to_numpy()
     rows, cells = [], []
     for method, some in values.items():
-        sources = (heatmaps, *(file for name in made_of[method] for file in files[name]))
+        sources = (heatmaps, manifest, *(file for name in made_of[method] for file in files[name]))
         for row in summarised(some, pids, bins, shares=method in files):
             rows.append({"method": method, "source": "reproduced", **row})
             rows[-1] |= {"experiment": experiment, "seeds": str(some.shape[1])}

@@ -24,7 +24,7 @@ def page(ranked, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "failures.html"
     write_failures(ranked.files, ranked.manifest, ranked.heatmaps, "demo", out)
     trace = read_json(out.with_suffix("").with_suffix(".trace.json"))
-    assert str(ranked.heatmaps) in trace["sources"]
+    assert {str(ranked.heatmaps), str(ranked.manifest)} <= set(trace["sources"])
     return out.read_text()
 
 

@@ -87,7 +87,8 @@ def test_the_csv_holds_what_was_measured(students, ranked, tmp_path):
         assert (row["queries"], row["gallery"], row["seeds"]) == ("14", "21", "2")
     assert Image.open(out.with_suffix(".png")).width > 800
     sources = read_json(tmp_path / "stress_mine.trace.json")["sources"]
-    assert set(sources) == {str(model) for some in students.values() for model in some}
+    models = {str(model) for some in students.values() for model in some}
+    assert set(sources) == {*models, str(ranked.manifest)}
 
 
 @pytest.mark.parametrize("shares", [[0.0], [0.5, 1.5], [-0.1, 0.5]])

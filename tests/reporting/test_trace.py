@@ -68,7 +68,7 @@ def test_the_trace_holds_hashes_and_names_for_other_programs(written):
         (
             lambda: (RUN / "model.safetensors").write_text("another"),
             f"{RUN}/model.safetensors: is not the model that {RUN}/eval/occluded_duke.json "
-            "measured (sha256 differs)",
+            "is of (sha256 differs)",
         ),
         (
             lambda: (RUN / "model.safetensors").unlink(),
@@ -128,6 +128,30 @@ def test_files_that_are_no_evaluations_are_followed_by_their_hash_alone(project)
     Path("manifest.csv").write_text("other")
     with pytest.raises(UserError, match=r"manifest\.csv: changed since"):
         follow(Path("table1.csv"))
+
+
+def test_a_file_of_a_run_leads_to_its_model_and_commit(make_run):
+    evaluation = make_run("sab_i", "occluded_duke", 1, {"mAP": 1.0})
+    picture, manifest = Path("figure4.png"), Path("manifest.csv")
+    queries = evaluation.with_suffix(".queries.csv")
+    for file in (picture, manifest, queries):
+        file.write_text(file.name)
+    model = RUN / "model.safetensors"
+    save_trace([picture], "demo", [Cell("Mine", "on_parts", "3.0", (model, queries, manifest))])
+    assert follow(picture) == [
+        "figure4.png: as recorded; 1 entries from 1 models",
+        "Mine, on_parts: 3.0",
+        f"    seed 1: {model}  commit c0ffee  device cpu",
+        f"    seed 1: {queries}  commit c0ffee  device cpu",
+        "    manifest.csv",
+    ]
+    edit(RUN / "provenance.json", '"seed": 1', '"seed": 2')
+    with pytest.raises(UserError, match=r"provenance\.json: is not that of seed 1"):
+        follow(picture)
+    edit(RUN / "provenance.json", '"seed": 2', '"seed": 1')
+    model.write_text("trained again")
+    with pytest.raises(UserError, match=r"model\.safetensors: is not the model that .*queries"):
+        follow(picture)
 
 
 @pytest.mark.parametrize("lost", ["sources", "seed"])

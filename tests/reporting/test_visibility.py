@@ -34,7 +34,11 @@ def rows(ranked, tmp_path_factory):
     write_visibility(ranked.files, ranked.manifest, ranked.heatmaps, "demo", out)
     assert Image.open(out.with_suffix(".png")).width > 800
     trace = read_json(out.with_suffix("").with_suffix(".trace.json"))
-    everything = [ranked.heatmaps, *(f for some in ranked.files.values() for f in some)]
+    everything = [
+        ranked.heatmaps,
+        ranked.manifest,
+        *(f for some in ranked.files.values() for f in some),
+    ]
     assert sorted(trace["sources"]) == sorted(map(str, everything))
     with out.open() as file:
         return {(row["method"], row["keypoints"]): row for row in csv.DictReader(file)}

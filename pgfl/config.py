@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from pgfl.combinations import impossible
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
-from pgfl.explain import LOWER_NAME, NAME, did_you_mean, explain, shown, shown_key
+from pgfl.explain import LOWER_NAME, NAME, did_you_mean, explain, short_number, shown, shown_key
 from pgfl.pose.settings import PoseSettings
 from pgfl.recipe import Recipe
 from pgfl.settings import FilePath, Settings, merged
@@ -57,6 +57,11 @@ TRAIN_IDENTITIES: dict[Dataset, int] = {
 
 SWEPT = "pgfl_kd"
 """The variant whose weights Figure 3 sweeps."""
+
+DECIDING = ("model", "loss", "training", "pose", "evaluation")
+"""Sections whose values decide what the paper's tables show."""
+DECIDES_NOTHING = ("precision", "compile", "accumulate", "batch_size")
+"""Settings in them that change numbers by rounding at most."""
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 
@@ -258,7 +263,7 @@ class Config(Recipe):
         for value in sorted(set(getattr(self.sweeps, parameter))):
             recipe = self._swept(parameter, value)
             same = (n for n in (SWEPT, *self.variants) if self._recipes.get(n) == recipe)
-            found[value] = next(same, f"{SWEPT}-{parameter}-{_short(value)}")
+            found[value] = next(same, f"{SWEPT}-{parameter}-{short_number(value)}")
         return found
 
     @property
@@ -335,11 +340,6 @@ class Config(Recipe):
         return self.archives.source == "synthetic" and archived not in self.archives.files
 
 
-def _short(value: float) -> str:
-    """A number as it is written in a file's name: 0.25, 1, 1e-05."""
-    return repr(float(value)).removesuffix(".0")
-
-
 def load_config(user: dict[str, Any], workflow: Path = WORKFLOW) -> Config:
     """The paper's variants, then a preset, then the user's own settings over both.
 
@@ -358,6 +358,32 @@ def load_config(user: dict[str, Any], workflow: Path = WORKFLOW) -> Config:
         raise UserError(f"setting experiment: no experiment {shown(experiment)}; {hint}")
     base = merged(read_yaml(workflow / "variants.yaml"), read_yaml(preset))
     return Config.parse(merged(base, user))
+
+
+def label(config: Config, workflow: Path = WORKFLOW) -> str:
+    """What results call the experiment: its name, and of `paper` which settings are not its own.
+
+    Reports print `paper` beside the published numbers without a warning, and nothing else.
+
+    Returns:
+        `demo`, `study`, `paper`, or `paper with other training.epochs, variants.pgfl_kd`.
+    """
+    if config.experiment != "paper":
+        return config.experiment
+    preset = load_config({"experiment": "paper"}, workflow)
+    changed = [
+        f"{section}.{name}"
+        for section, settings in preset
+        if section in DECIDING
+        for name, value in settings
+        if name not in DECIDES_NOTHING and getattr(getattr(config, section), name) != value
+    ]
+    changed += [
+        f"variants.{name}"
+        for name, overlay in preset.variants.items()
+        if config.variants.get(name) != overlay
+    ]
+    return f"paper with other {', '.join(changed)}" if changed else "paper"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -103,6 +103,11 @@ def _no_such(key: Any, known: Iterable[str]) -> str:
     return f"no such setting; {did_you_mean(key, known)}"
 
 
+def short_number(value: float) -> str:
+    """A number as it is written in names, all of its digits: 0.25, 1, 1e-05."""
+    return repr(float(value)).removesuffix(".0")
+
+
 def did_you_mean(given: Any, known: Iterable[str]) -> str:
     """All that is known, and before it the one that was probably meant."""
     names = sorted(known)

@@ -16,6 +16,7 @@ WITHOUT_NUMBERS = frozenset(
         "pgfl",
         "pgfl.allocator",
         "pgfl.errors",
+        "pgfl.explain",
         "pgfl.files",
         "pgfl.locks",
         "pgfl.obtain",

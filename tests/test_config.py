@@ -16,6 +16,7 @@ from pgfl.config import (
     Dataset,
     check_files,
     check_tables,
+    label,
     load_config,
     overridden,
     read_yaml,
@@ -70,6 +71,51 @@ def test_the_six_models_of_table_6_switch_on_one_thing_after_another():
         5: {"fused", "lambda_mcl", "enhanced"},
         6: {"fused", "lambda_mcl", "enhanced", "lambda_cl"},
     }
+
+
+def test_the_rows_of_the_tables_are_these_variants():
+    both = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}
+    assert [TABLES[number].reproduced for number in (2, 3, 4, 5)] == [both] * 4
+    assert TABLES[7].reproduced == {
+        "MB + FEB + SAB w L_CL": "pgfl_kd_part_cl",
+        "MB + FEB + SAB w L_MCL": "pgfl_kd",
+    }
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ({}, "demo"),
+        ({"experiment": "study", "training": {"epochs": 90}}, "study"),
+        ({"experiment": "paper"}, "paper"),
+        (
+            {
+                "experiment": "paper",
+                "seeds": [3, 4],
+                "training": {"precision": "bf16", "accumulate": 2},
+                "pose": {"batch_size": 4},
+                "variants": {"mine": {"loss": {"lambda_cl": 1}}},
+            },
+            "paper",
+        ),
+        (
+            {
+                "experiment": "paper",
+                "training": {"epochs": 90},
+                "model": {"height": 256},
+                "pose": {"estimator": "hrnet_small"},
+                "evaluation": {"rerank": True},
+            },
+            "paper with other model.height, training.epochs, pose.estimator, evaluation.rerank",
+        ),
+        (
+            {"experiment": "paper", "variants": {"pgfl_kd": {"loss": {"lambda_cl": 1}}}},
+            "paper with other variants.pgfl_kd",
+        ),
+    ],
+)
+def test_only_the_papers_own_settings_are_called_paper(user, said):
+    assert label(load_config(user)) == said
 
 
 def test_table_7_changes_nothing_but_how_parts_are_distilled():

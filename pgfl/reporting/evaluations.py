@@ -12,6 +12,8 @@ from pgfl.recipe import Feature
 
 COUNTED = ("query_identities", "query", "gallery")
 """What a table says that its numbers stand on."""
+ALIKE = ("metric", "feature", "protocol", "rerank", "manifest_sha256")
+"""What an evaluation says of itself, and others of the same test set must say, too."""
 ROUNDING = 1e-6
 """How far rounding may lift a percentage above 100."""
 
@@ -25,6 +27,11 @@ class Measured:
     train: str
     variant: str
     seed: int
+
+    @property
+    def project(self) -> str:
+        """Where the runs of its experiment lie, and what the model was trained on."""
+        return self.file.parents[3].as_posix()
 
     @property
     def run(self) -> Path:
@@ -120,3 +127,49 @@ def read_evaluations(
             raise UserError(f"{file}: seed {measured.seed} is given twice; name each seed once")
         found[measured.seed] = measured
     return list(found.values())
+
+
+def check_comparable(rows: Sequence[Sequence[Measured]], keys: Sequence[str] = ALIKE) -> None:
+    """Refuse numbers that must not be averaged, or stand beside one another, in a table.
+
+    Args:
+        rows: of one test set; for each method, one evaluation a seed.
+        keys: which of `ALIKE` to look at.
+
+    Raises:
+        UserError: two were not measured alike, are from different experiments or training sets,
+            or two methods do not have the same seeds.
+    """
+    first = rows[0][0]
+    for row in rows:
+        if [one.seed for one in row] != [one.seed for one in rows[0]]:
+            raise UserError(f"{row[0].file.parent}: not the same seeds as {first.variant!r} has")
+        for one in row:
+            if one.project != first.project:
+                raise UserError(
+                    f"{one.file}: does not lie in {first.project}, as {first.file} does"
+                )
+            for key in keys:
+                ours, theirs = one.report.get(key), first.report.get(key)
+                if ours != theirs:
+                    raise UserError(
+                        f"{one.file}: was evaluated with {key} {ours!r}, {first.file} with "
+                        f"{theirs!r}; evaluate both alike"
+                    )
+
+
+def ways(measured: Measured) -> str:
+    """How features were matched where it is not as the paper did it, as a sentence; else ''."""
+    report = measured.report
+    unusual = {
+        "protocol": ("multi_shot", "{}"),
+        "rerank": (False, "re-ranked"),
+        "metric": ("cosine", "{} distance"),
+        "feature": ("after_bnneck", "features {}"),
+    }
+    words = [
+        text.format(report[key])
+        for key, (usual, text) in unusual.items()
+        if report.get(key, usual) != usual
+    ]
+    return f" Protocol: {', '.join(words)}." if words else ""

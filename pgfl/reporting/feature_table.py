@@ -13,12 +13,12 @@ from pgfl.reporting.complexity import (
     measure_last_stage,
     measure_pose_network,
 )
-from pgfl.reporting.evaluations import read_evaluations
+from pgfl.reporting.evaluations import ALIKE, Measured, check_comparable, read_evaluations, ways
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET, FeatureRow
+from pgfl.reporting.paper import read_published
 from pgfl.reporting.tables import (
     data_warning,
     markdown,
-    read_published,
     reproduced_numbers,
     save_table,
     traced,
@@ -32,8 +32,11 @@ NOTE = (
     "feature needs: f_G needs the student alone, every other feature also HRNet on every image "
     "of the query and the gallery. `without_pose_network`: the same less HRNet. Percent over "
     "the seeds: mean, and standard deviation (`std`). `chance_mAP` is what random features "
-    "reach. f_F and f_P of the whole method have no ReID loss, hence no BNNeck, and are matched "
-    "as they are; the others are matched after theirs, unless `evaluation.feature` says otherwise."
+    "reach."
+)
+NO_NECK = (
+    " Matched as they are, for they have no ReID loss and so no BNNeck: {methods}. The others are "
+    "matched after theirs."
 )
 PAPER_SIZES = """
 ## The same at the paper's sizes
@@ -83,12 +86,10 @@ def write_feature_table(
     printed = published.set_index("method")
     published.insert(1, "source", "published")
     costs = _costs(recipes, pose)
+    measurements = _read_needed(evaluations)
     rows, cells = [], []
-    for method, row in FEATURE_ROWS.items():
-        files = evaluations.get(method, ())
-        measured = {
-            FEATURE_TEST_SET: read_evaluations(files, row.variant, FEATURE_TEST_SET, row.feature)
-        }
+    for method, some in measurements.items():
+        measured = {FEATURE_TEST_SET: some}
         numbers = reproduced_numbers(COLUMNS, measured, experiment)
         cost = _cost_columns(*costs[method])
         rows.append({"method": method, "source": "reproduced"} | cost | numbers)
@@ -96,9 +97,30 @@ def write_feature_table(
     # The reproduced rows have all the columns, in the order of the table.
     columns = list(rows[0])
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True)[columns].fillna("")
-    heading = f"# Table 8: {TITLE}\n\n{data_warning(experiment)}{NOTE}\n\n"
+    heading = f"# Table 8: {TITLE}\n\n{data_warning(experiment)}{_note(measurements)}\n\n"
     save_table(table, out, heading, ending=_at_the_papers_sizes(recipes, printed))
     save_trace([out, out.with_suffix(".md")], experiment, cells)
+
+
+def _read_needed(evaluations: dict[str, list[Path]]) -> dict[str, list[Measured]]:
+    """The evaluations of each row, one a seed, all measured alike but for their BNNecks."""
+    measurements = {
+        method: read_evaluations(
+            evaluations.get(method, ()), row.variant, FEATURE_TEST_SET, row.feature
+        )
+        for method, row in FEATURE_ROWS.items()
+    }
+    for some in measurements.values():
+        check_comparable([some])
+    check_comparable(list(measurements.values()), [key for key in ALIKE if key != "feature"])
+    return measurements
+
+
+def _note(measurements: dict[str, list[Measured]]) -> str:
+    """What the columns mean, and how the features were matched."""
+    bare = [m for m, some in measurements.items() if some[0].report.get("feature") == "no_bnneck"]
+    matched = NO_NECK.format(methods=", ".join(bare)) if bare else ""
+    return NOTE + matched + ways(next(iter(measurements.values()))[0])
 
 
 def _costs(recipes: dict[str, Recipe], pose: PoseSettings) -> dict[str, Cost]:

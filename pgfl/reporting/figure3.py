@@ -7,14 +7,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pgfl.errors import UserError
+from pgfl.explain import short_number
 from pgfl.files import whole_file, write_text
-from pgfl.reporting.evaluations import read_evaluation, read_evaluations
+from pgfl.reporting.evaluations import (
+    Measured,
+    check_comparable,
+    read_evaluation,
+    read_evaluations,
+    ways,
+)
 from pgfl.reporting.paper import dataset_names, read_published
 from pgfl.reporting.specs import PUBLISHED_AS, SWEPT_ON
+from pgfl.reporting.styles import METRICS, STYLES
 from pgfl.reporting.tables import reproduced_numbers, traced
 from pgfl.reporting.trace import Cell, save_trace
 
-COLUMNS = (f"{SWEPT_ON}.rank1", f"{SWEPT_ON}.mAP")
+COLUMNS = tuple(f"{SWEPT_ON}.{metric}" for metric in METRICS)
 PUBLISHED_VALUE = 0.25
 """Section 4.4: both weights of the full method. Of the curve the text gives no other point."""
 
@@ -22,11 +30,7 @@ PANELS = {
     "lambda_mcl": r"(a) multi-part contrastive loss, $\lambda_{mcl}$",
     "lambda_cl": r"(b) consistency loss, $\lambda_{cl}$",
 }
-# Dark and light, solid and dashed: they differ in greyscale, too.
-STYLES = {
-    f"{SWEPT_ON}.rank1": ("Rank-1", {"color": "#e08214", "linestyle": "--", "marker": "s"}),
-    f"{SWEPT_ON}.mAP": ("mAP", {"color": "#08306b", "linestyle": "-", "marker": "o"}),
-}
+CURVES = dict(zip(COLUMNS, zip(METRICS.values(), STYLES, strict=False), strict=True))
 
 Sweeps = dict[str, dict[float, list[Path]]]
 """For each weight and each of its values: the evaluation files, one a seed."""
@@ -41,23 +45,21 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
         out: the CSV: `method`, `source`, the `parameter` and its `value`, then as a table's.
 
     Raises:
-        UserError: an evaluation file cannot be read, or is not what it is given as.
+        UserError: an evaluation file cannot be read, is not what it is given as, or was measured
+            otherwise than the others.
     """
+    points = _read_points(sweeps)
+    check_comparable([measured for some in points.values() for measured in some.values()])
     published = read_published(2).set_index("method").loc[PUBLISHED_AS["PGFL-KD"]]
     rows: list[dict[str, str]] = []
     cells: list[Cell] = []
-    for parameter in sorted(sweeps, key=list(PANELS).index):
+    for parameter, measurements in points.items():
         place = {"parameter": parameter, "value": f"{PUBLISHED_VALUE:g}"}
         numbers = {column: published[column] for column in COLUMNS}
         rows.append({"method": published.name, "source": "published", **place, **numbers})
-        swept = set()
-        for value, paths in sorted(sweeps[parameter].items()):
-            variant = read_evaluation(paths[0]).variant
-            if variant in swept:
-                raise UserError(f"{paths[0]}: {variant} is given for two values of {parameter}")
-            swept.add(variant)
-            measured = {SWEPT_ON: read_evaluations(paths, variant, SWEPT_ON)}
-            place = {"parameter": parameter, "value": f"{value:.10g}"}
+        for value, some in measurements.items():
+            variant, measured = some[0].variant, {SWEPT_ON: some}
+            place = {"parameter": parameter, "value": short_number(value)}
             numbers = reproduced_numbers(COLUMNS, measured, experiment)
             rows.append({"method": variant, "source": "reproduced", **place, **numbers})
             cells += traced(
@@ -69,16 +71,33 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     picture = out.with_suffix(".png")
     with whole_file(picture) as temporary:
-        draw(table, experiment).savefig(temporary, dpi=150, metadata={"Software": None})
+        how = ways(next(iter(points[parameter].values()))[0])
+        draw(table, experiment, how).savefig(temporary, dpi=150, metadata={"Software": None})
     save_trace([out, picture], experiment, cells)
 
 
-def draw(table: pd.DataFrame, experiment: str) -> Figure:
+def _read_points(sweeps: Sweeps) -> dict[str, dict[float, list[Measured]]]:
+    """What was measured for each weight, in the order of the panels, and value, ascending."""
+    points: dict[str, dict[float, list[Measured]]] = {}
+    for parameter in sorted(sweeps, key=list(PANELS).index):
+        points[parameter] = {}
+        swept = set()
+        for value, paths in sorted(sweeps[parameter].items()):
+            variant = read_evaluation(paths[0]).variant
+            if variant in swept:
+                raise UserError(f"{paths[0]}: {variant} is given for two values of {parameter}")
+            swept.add(variant)
+            points[parameter][value] = read_evaluations(paths, variant, SWEPT_ON)
+    return points
+
+
+def draw(table: pd.DataFrame, experiment: str, how: str = "") -> Figure:
     """The figure: a panel for each weight, Rank-1 and mAP over its values.
 
     Args:
         table: what `figure3.csv` holds, as text.
         experiment: anything but `paper` is marked as such.
+        how: what is unusual in how features were matched.
     """
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     parameters = list(dict.fromkeys(table["parameter"]))
@@ -89,14 +108,14 @@ def draw(table: pd.DataFrame, experiment: str) -> Figure:
     panels[0].set_ylabel(f"{dataset_names()[SWEPT_ON]}, percent")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(_title(table, experiment), fontsize=10)
+    figure.suptitle(_title(table, experiment) + how, fontsize=10)
     return figure
 
 
 def _draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
     ours = rows[rows["source"] == "reproduced"]
     theirs = rows[rows["source"] == "published"]
-    for column, (name, style) in STYLES.items():
+    for column, (name, style) in CURVES.items():
         stds = ours[f"{column}.std"]
         axes.errorbar(
             ours["value"].astype(float),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from pgfl.files import write_text
-from pgfl.reporting.evaluations import Measured, read_evaluations
+from pgfl.reporting.evaluations import Measured, check_comparable, read_evaluations
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.specs import PUBLISHED_AS, TABLES, TableSpec
 from pgfl.reporting.statistics import mean_text, std_text
@@ -38,7 +38,11 @@ WARNING = (
     "> **Not the paper's experiment.** The reproduced rows are from `experiment: {experiment}`: "
     "small networks and,\n> unless you named archives or data sets of your own, synthetic data "
     "drawn by this project. They show that the\n> pipeline works; they must not be compared with "
-    "the published rows.\n"
+    "the published rows.\n\n"
+)
+CHANGED = (
+    "> **Not the paper's experiment.** The reproduced rows are from `experiment: {experiment}`.\n"
+    "> Beside the published rows they show what these settings change, too.\n\n"
 )
 
 
@@ -69,13 +73,16 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
 
 
 def _read_needed(spec: TableSpec, evaluations: Evaluations) -> Measurements:
-    return {
+    measurements = {
         (variant, test_set): read_evaluations(
             evaluations.get((variant, test_set), ()), variant, test_set
         )
         for variant in spec.reproduced.values()
         for test_set in spec.test_sets
     }
+    for test_set in spec.test_sets:
+        check_comparable([some for (_, name), some in measurements.items() if name == test_set])
+    return measurements
 
 
 def _labels(published: pd.DataFrame, method: str, spec: TableSpec) -> dict[str, str]:
@@ -150,9 +157,7 @@ def _introduction(
 ) -> str:
     """Title, warning, what the numbers stand on, the short table and the differences."""
     parts = [f"# {title}\n"]
-    if experiment != "paper":
-        parts.append(WARNING.format(experiment=experiment))
-    parts.append(f"{basis(measurements, spec)}\n")
+    parts.append(f"{data_warning(experiment)}{basis(measurements, spec)}\n")
     parts.append(markdown(shown, left=1))
     if all(len(measured) > 1 for measured in measurements.values()):
         parts.append(f"## Differences\n\n{PAIRED}\n")
@@ -187,8 +192,14 @@ def write_comparison(
 
 
 def data_warning(experiment: str) -> str:
-    """What stands above a table whose rows are not from the paper's data; else nothing."""
-    return "" if experiment == "paper" else WARNING.format(experiment=experiment) + "\n"
+    """What stands above a table whose rows are not from the paper's experiment; else nothing.
+
+    Args:
+        experiment: as `pgfl.config.label` calls it.
+    """
+    if experiment == "paper":
+        return ""
+    return (CHANGED if experiment.startswith("paper") else WARNING).format(experiment=experiment)
 
 
 def save_table(

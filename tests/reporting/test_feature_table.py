@@ -1,4 +1,5 @@
 import csv
+import json
 
 import pytest
 
@@ -95,6 +96,36 @@ def test_the_markdown_counts_the_papers_sizes_and_says_what_differs(tmp_path, ev
     assert "{" not in text
     _, text = write(tmp_path, evaluations, experiment="paper")
     assert "Not the paper's experiment" not in text
+
+
+def change(path, **changed):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+def test_the_markdown_says_how_features_were_matched(tmp_path, evaluations):
+    assert "Matched as they are" not in write(tmp_path, evaluations)[1]
+    for method in ("Body Part Feature f_P", "Foreground Feature f_F"):
+        for path in evaluations[method]:
+            change(path, feature="no_bnneck")
+    for paths in evaluations.values():
+        for path in paths:
+            change(path, rerank=True)
+    _, text = write(tmp_path, evaluations)
+    assert "no BNNeck: Body Part Feature f_P, Foreground Feature f_F. The others" in text
+    assert "Protocol: re-ranked." in text
+
+
+@pytest.mark.parametrize(
+    ("method", "changed"),
+    [
+        ("Body Part Feature f_P", {"feature": "no_bnneck"}),
+        ("Foreground Feature f_F", {"rerank": 1}),
+    ],
+)
+def test_features_measured_otherwise_are_not_averaged(tmp_path, evaluations, method, changed):
+    change(evaluations[method][1], **changed)
+    with pytest.raises(UserError, match=r"seed1.*evaluated with .*; evaluate both alike"):
+        write(tmp_path, evaluations)
 
 
 def test_a_missing_evaluation_is_named(tmp_path, evaluations):

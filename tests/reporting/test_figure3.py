@@ -1,8 +1,10 @@
 import csv
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pgfl.errors import UserError
@@ -105,6 +107,28 @@ def test_one_seed_has_no_error_bars(sweeps):
     assert "one seed" in figure.get_suptitle()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     assert not dict(zip(labels, handles, strict=True))["mAP, reproduced"].has_yerr
+
+
+def rewrite(path, **changed):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+def test_points_measured_otherwise_are_not_drawn(sweeps):
+    rewrite(sweeps["lambda_mcl"][0.5][1], metric="euclidean")
+    with pytest.raises(UserError, match="was evaluated with metric 'euclidean'"):
+        write_figure3(sweeps, "demo", OUT)
+    assert not OUT.exists()
+
+
+def test_the_title_says_another_protocol(sweeps, monkeypatch):
+    for points in sweeps.values():
+        for paths in points.values():
+            for path in paths:
+                rewrite(path, rerank=True)
+    titles = []
+    monkeypatch.setattr(Figure, "suptitle", lambda _, text, **__: titles.append(text))
+    write_figure3(sweeps, "demo", OUT)
+    assert "Protocol: re-ranked." in titles[0]
 
 
 def test_every_point_can_be_traced(sweeps):

@@ -82,8 +82,16 @@ def test_the_first_columns_are_as_promised(project, write, number, first):
 def test_table_3_has_a_baseline_of_ours_which_the_paper_lacks(write):
     rows, text = write(3)
     assert [row["source"] for row in rows if row["method"] == "Baseline"] == ["reproduced"]
-    assert "| Baseline |  | 5.2 ± 0.35 |  | 5.2 ± 0.35 |  | 6.2 ± 0.35 |" in text
-    assert "| PGFL-KD | 85.1 | 15.2 ± 0.35 | 90.8 | 15.2 ± 0.35 | 74.0 |" in text
+    assert "| Baseline |  | 5.2 ± 0.35 |  | 7.2 ± 0.35 |  | 6.2 ± 0.35 |" in text
+    assert "| PGFL-KD | 85.1 | 15.2 ± 0.35 | 90.8 | 17.2 ± 0.35 | 74.0 |" in text
+
+
+def test_table_4_has_each_rank_in_its_own_column(write):
+    baseline = write(4, seeds=1)[0][-2]
+    found = {
+        name: baseline[f"partial_duke.{name}"] for name in ("rank1", "rank5", "rank10", "mAP")
+    }
+    assert found == {"rank1": "5.0", "rank5": "8.0", "rank10": "9.0", "mAP": "3.0"}
 
 
 def test_table_6_says_what_is_switched_on_in_our_rows_too(write):
@@ -114,6 +122,12 @@ def test_the_markdown_warns_of_anything_but_the_papers_data(write, experiment, w
     assert text.count("| published |") == 23 and text.count("| reproduced |") == 2
 
 
+def test_the_paper_with_other_settings_is_not_the_papers_experiment(write):
+    _, text = write(2, experiment="paper with other training.epochs")
+    assert "**Not the paper's experiment.**" in text and "synthetic" not in text
+    assert "from `experiment: paper with other training.epochs`." in text
+
+
 def test_two_seeds_give_paired_differences_with_intervals(project, make_evaluations):
     evaluations = make_evaluations(2)
     path = evaluations["pgfl_kd", "occluded_duke"][1]
@@ -142,13 +156,60 @@ def test_table_6_compares_each_model_with_the_one_before_and_with_the_baseline(w
     assert "5 (MB-SAB+FEB) minus 1 (Baseline) | +40.0 (+40.0 to +40.0) |" in text
 
 
-def test_another_protocol_is_said(project, make_evaluations):
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"protocol": "single_shot", "rerank": True}, "Protocol: single_shot, re-ranked."),
+        ({"metric": "euclidean"}, "Protocol: euclidean distance."),
+        ({"feature": "before_bnneck"}, "Protocol: features before_bnneck."),
+    ],
+)
+def test_another_protocol_is_said(project, make_evaluations, changed, said):
     evaluations = make_evaluations(7, seeds=1)
     for paths in evaluations.values():
-        report = json.loads(paths[0].read_text())
-        paths[0].write_text(json.dumps(report | {"protocol": "single_shot", "rerank": True}))
+        rewrite(paths[0], changed)
     write_table(7, evaluations, "demo", project / "table7.csv")
-    assert "Protocol: single_shot, re-ranked." in (project / "table7.md").read_text()
+    assert said in (project / "table7.md").read_text()
+
+
+def test_the_usual_protocol_needs_no_words(write):
+    assert "Protocol" not in write(7)[1]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [
+        ("protocol", "single_shot"),
+        ("rerank", True),
+        ("metric", "euclidean"),
+        ("feature", "before_bnneck"),
+        ("manifest_sha256", "of another test set"),
+    ],
+)
+def test_what_was_measured_otherwise_is_not_averaged(project, make_evaluations, key, other, seed):
+    evaluations = make_evaluations(7)
+    rewrite(evaluations["pgfl_kd", "occluded_duke"][seed], {key: other})
+    with pytest.raises(UserError, match=f"was evaluated with {key} .*; evaluate both alike"):
+        write_table(7, evaluations, "demo", project / "table7.csv")
+    assert not (project / "table7.csv").exists()
+
+
+@pytest.mark.parametrize("folder", ["runs/study/occluded_duke", "runs/demo/market1501"])
+def test_another_experiments_runs_are_not_averaged(project, make_evaluations, folder):
+    evaluations = make_evaluations(7)
+    file = evaluations["pgfl_kd", "occluded_duke"][1]
+    other = project / folder / "pgfl_kd/seed1/eval/occluded_duke.json"
+    other.parent.mkdir(parents=True)
+    file.rename(other)
+    evaluations["pgfl_kd", "occluded_duke"][1] = other.relative_to(project)
+    with pytest.raises(UserError, match="does not lie in runs/demo/occluded_duke, as"):
+        write_table(7, evaluations, "demo", project / "table7.csv")
+
+
+def rewrite(path, changed):
+    report = json.loads(path.read_text())
+    path.write_text(json.dumps(report | changed))
 
 
 def _without(path, key):
@@ -185,10 +246,11 @@ def test_a_missing_evaluation_is_said(project, make_evaluations, given):
         write_table(7, evaluations | given, "demo", project / "table7.csv")
 
 
-def test_seeds_that_do_not_match_are_not_paired(project, make_evaluations):
+@pytest.mark.parametrize("change", [list.reverse, list.pop])
+def test_seeds_that_do_not_match_are_not_paired(project, make_evaluations, change):
     evaluations = make_evaluations(2, seeds=3)
-    evaluations["pgfl_kd", "occluded_reid"].reverse()
-    with pytest.raises(UserError, match="not the same seeds as 'Baseline' has"):
+    change(evaluations["pgfl_kd", "occluded_reid"])
+    with pytest.raises(UserError, match="not the same seeds as 'baseline' has"):
         write_table(2, evaluations, "demo", project / "table2.csv")
 
 

@@ -1,8 +1,10 @@
 """What Snakemake says before anything runs."""
 
+import json
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 
@@ -258,6 +260,36 @@ def test_figure_3_trains_one_variant_for_each_value_and_the_method_once(project,
         ("occluded_duke", "pgfl_kd"),
         ("occluded_duke", "pgfl_kd-lambda_cl-0.5"),
     }
+
+
+def test_figure_3_gives_each_value_the_models_trained_with_it(project, tiny):
+    project.write_config(
+        tiny | {"seeds": [0], "sweeps": {"lambda_mcl": [0, 0.25], "lambda_cl": [0.25, 0.5]}}
+    )
+    _, output = project.snakemake(
+        "--dry-run", "--printshellcmds", "--until", "figure3", "results/figure3.csv"
+    )
+    (command,) = (line for line in output.splitlines() if "pgfl figure3" in line)
+    words = shlex.split(command)
+    folder = "runs/demo/occluded_duke/{}/seed0/eval/occluded_duke.json"
+    assert json.loads(words[words.index("--sweeps") + 1]) == {
+        "lambda_mcl": {
+            "0": [folder.format("pgfl_kd-lambda_mcl-0")],
+            "0.25": [folder.format("pgfl_kd")],
+        },
+        "lambda_cl": {
+            "0.25": [folder.format("pgfl_kd")],
+            "0.5": [folder.format("pgfl_kd-lambda_cl-0.5")],
+        },
+    }
+
+
+def test_the_paper_with_other_settings_is_called_so(project):
+    _, output = project.snakemake(
+        *("--dry-run", "--printshellcmds", "results/table6.csv"),
+        *("--config", "experiment=paper", "training={epochs: 90}"),
+    )
+    assert "--experiment 'paper with other training.epochs'" in output
 
 
 def test_the_study_leaves_its_results_apart(project):

@@ -10,10 +10,11 @@ import sys
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
-from pgfl.config import TRAIN_SET, check_tables, load_config
+from pgfl.config import TRAIN_SET, check_tables, label, load_config
 from pgfl.datasets.archives import SOURCES
 from pgfl.datasets.taken import stamp_of
 from pgfl.errors import UserError, fail, or_exit
+from pgfl.explain import short_number
 from pgfl.failures import explain
 from pgfl.locks import join
 from pgfl.machine import memory_mb, visible_gpus
@@ -30,6 +31,7 @@ settings = or_exit(load_config, config)
 or_exit(check_tables, settings)
 
 EXPERIMENT = settings.experiment
+LABEL = label(settings)  # beside numbers
 RESULTS = settings.results
 ARCHIVES = f"data/{EXPERIMENT}/archives"
 ENVIRONMENT = os.path.join(workflow.basedir, "envs", "pgfl.yaml")

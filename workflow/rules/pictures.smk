@@ -33,7 +33,7 @@ rule ranked_lists:
         trace=f"{RESULTS}/ranked_lists/{{dataset}}.trace.json",
     params:
         queries=lambda w: as_json(queries_of(w.dataset)),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.ranked_lists"),
     log:
         f"logs/{RESULTS}/ranked_lists/{{dataset}}.log",
@@ -45,7 +45,7 @@ rule ranked_lists:
         "Drawing ranked lists of {wildcards.dataset}"
     shell:
         "python -m pgfl ranked-lists {input.manifest:q} --out {output.figure:q}"
-        " --queries {params.queries:q} --experiment {params.experiment} 2>&1 | tee {log:q}"
+        " --queries {params.queries:q} --experiment {params.experiment:q} 2>&1 | tee {log:q}"
 
 
 rule failures:
@@ -64,7 +64,7 @@ rule failures:
         trace=f"{RESULTS}/failures.trace.json",
     params:
         queries=as_json(queries_of(FEATURE_TEST_SET)),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.failures"),
     log:
         f"logs/{RESULTS}/failures.log",
@@ -77,7 +77,7 @@ rule failures:
     shell:
         "python -m pgfl failures {input.manifest:q} --out {output.page:q}"
         " --queries {params.queries:q} --heatmaps {input.heatmaps:q}"
-        " --experiment {params.experiment} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q} 2>&1 | tee {log:q}"
 
 
 rule visibility:
@@ -96,7 +96,7 @@ rule visibility:
         trace=f"{RESULTS}/visibility.trace.json",
     params:
         queries=as_json(queries_of(FEATURE_TEST_SET)),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.visibility"),
     log:
         f"logs/{RESULTS}/visibility.log",
@@ -109,7 +109,7 @@ rule visibility:
     shell:
         "python -m pgfl visibility {input.manifest:q} --out {output.csv:q}"
         " --queries {params.queries:q} --heatmaps {input.heatmaps:q}"
-        " --experiment {params.experiment} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q} 2>&1 | tee {log:q}"
 
 
 rule stress_test:
@@ -132,7 +132,7 @@ rule stress_test:
         metric=settings.evaluation.metric,
         feature=settings.evaluation.feature,
         batch_size=settings.evaluation.batch_size,
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.stress_figure"),
     log:
         f"logs/{RESULTS}/stress_{{dataset}}.log",
@@ -148,7 +148,7 @@ rule stress_test:
         "python -m pgfl stress {input.manifest:q} --out {output.csv:q}"
         " --students {params.students:q} --shares {params.shares} --metric {params.metric}"
         " --feature {params.feature} --batch-size {params.batch_size}"
-        " --experiment {params.experiment} --threads {threads} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 CURVES = models_of(FEATURE_TEST_SET, PICTURED, "history.csv")
@@ -180,7 +180,7 @@ rule training_curves:
         histories=as_json(CURVES),
         others=as_json(OTHER_CURVES),
         trained_on=settings.trained_on(FEATURE_TEST_SET),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.training_curves"),
     log:
         f"logs/{RESULTS}/training_curves.log",
@@ -193,4 +193,4 @@ rule training_curves:
     shell:
         "python -m pgfl training-curves --out {output.figure:q}"
         " --histories {params.histories:q} --others {params.others:q}"
-        " --trained-on {params.trained_on} --experiment {params.experiment} 2>&1 | tee {log:q}"
+        " --trained-on {params.trained_on} --experiment {params.experiment:q} 2>&1 | tee {log:q}"

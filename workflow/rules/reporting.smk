@@ -110,7 +110,7 @@ rule table:
     params:
         evaluations=lambda w: as_json(evaluations(int(w.number))),
         title=lambda w: TABLES[int(w.number)].title,  # for the report
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.tables"),
     log:
         f"logs/{RESULTS}/table{{number}}.log",
@@ -122,7 +122,7 @@ rule table:
         "Writing table {wildcards.number}"
     shell:
         "python -m pgfl table {wildcards.number} --out {output.csv:q}"
-        " --evaluations {params.evaluations:q} --experiment {params.experiment} 2>&1 | tee {log:q}"
+        " --evaluations {params.evaluations:q} --experiment {params.experiment:q} 2>&1 | tee {log:q}"
 
 
 def compared(name):
@@ -155,7 +155,7 @@ rule comparison:
         # Not sorted, since rows keep their order.
         evaluations=lambda w: json.dumps(compared(w.name)),
         against=lambda w: option("against", settings.comparisons[w.name].against),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.tables"),
     log:
         f"logs/{RESULTS}/compare_{{name}}.log",
@@ -167,7 +167,7 @@ rule comparison:
         "Comparing variants: {wildcards.name}"
     shell:
         "python -m pgfl compare {wildcards.name:q} --out {output.csv:q}"
-        " --evaluations {params.evaluations:q} {params.against} --experiment {params.experiment}"
+        " --evaluations {params.evaluations:q} {params.against} --experiment {params.experiment:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -180,10 +180,15 @@ def feature_run(variant, seed):
 
 
 def diagnosed():
-    """The networks to look into: those of Table 6 and of all comparisons, with the first seed."""
+    """The networks to look into: Table 6's and those compared on its test set, first seed."""
     variants = [
         *TABLES[6].reproduced.values(),
-        *(name for comparison in settings.comparisons.values() for name in comparison.variants),
+        *(
+            name
+            for comparison in settings.comparisons.values()
+            if FEATURE_TEST_SET in comparison.test_sets
+            for name in comparison.variants
+        ),
     ]
     return {
         variant: {
@@ -214,10 +219,11 @@ rule diagnosis:
     output:
         csv=f"{RESULTS}/diagnosis.csv",
         markdown=f"{RESULTS}/diagnosis.md",
+        trace=f"{RESULTS}/diagnosis.trace.json",
     params:
         networks=lambda w: json.dumps(diagnosed()),
         seed=settings.seeds[0],
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.diagnosis"),
     log:
         f"logs/{RESULTS}/diagnosis.log",
@@ -231,7 +237,7 @@ rule diagnosis:
         "Looking inside the trained networks"
     shell:
         "python -m pgfl diagnose {input.manifest:q} --networks {params.networks:q}"
-        " --out {output.csv:q} --experiment {params.experiment} --seed {params.seed}"
+        " --out {output.csv:q} --experiment {params.experiment:q} --seed {params.seed}"
         " --threads {threads} 2>&1 | tee {log:q}"
 
 
@@ -268,7 +274,7 @@ rule pose_report:
 
 SWEEPS = {
     parameter: {
-        f"{value:.10g}": evaluation_files(variant, SWEPT_ON)
+        short_number(value): evaluation_files(variant, SWEPT_ON)
         for value, variant in settings.sweep(parameter).items()
     }
     for parameter in type(settings.sweeps).model_fields
@@ -291,7 +297,7 @@ rule figure3:
         trace=f"{RESULTS}/figure3.trace.json",
     params:
         sweeps=as_json(SWEEPS),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.figure3"),
     log:
         f"logs/{RESULTS}/figure3.log",
@@ -303,7 +309,7 @@ rule figure3:
         "Drawing figure 3"
     shell:
         "python -m pgfl figure3 --out {output.csv:q} --sweeps {params.sweeps:q}"
-        " --experiment {params.experiment} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q} 2>&1 | tee {log:q}"
 
 
 # Tables 8 and 9, Figures 1 and 4: what a trained model does at test time.
@@ -357,7 +363,7 @@ rule feature_table:
             }
         ),
         pose=section("pose"),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.feature_table", *ARCHITECTURE),
     log:
         f"logs/{RESULTS}/table8.log",
@@ -369,7 +375,7 @@ rule feature_table:
         "Writing table 8"
     shell:
         "python -m pgfl feature-table --out {output.csv:q} --evaluations {params.evaluations:q}"
-        " --recipes {params.recipes:q} --pose {params.pose:q} --experiment {params.experiment}"
+        " --recipes {params.recipes:q} --pose {params.pose:q} --experiment {params.experiment:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -393,7 +399,7 @@ rule speed_table:
         trace=f"{RESULTS}/table9.trace.json",
     params:
         pose=section("pose"),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.speed_table", *ARCHITECTURE),
     log:
         f"logs/{RESULTS}/table9.log",
@@ -408,7 +414,7 @@ rule speed_table:
     shell:
         "python -m pgfl speed-table {input.model:q} {input.manifest:q} --out {output.csv:q}"
         " --branches {input.branches:q} --weights {input.weights:q} --pose {params.pose:q}"
-        " --experiment {params.experiment} --threads {threads} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule baseline_responses:
@@ -426,7 +432,7 @@ rule baseline_responses:
         trace=f"{RESULTS}/figure1.trace.json",
     params:
         students=as_json(students({"Baseline": "baseline"})),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.response_figure"),
     log:
         f"logs/{RESULTS}/figure1.log",
@@ -440,7 +446,7 @@ rule baseline_responses:
         "Drawing figure 1"
     shell:
         "python -m pgfl response-figure {input.manifest:q} --out {output.figure:q}"
-        " --students {params.students:q} --experiment {params.experiment} --threads {threads}"
+        " --students {params.students:q} --experiment {params.experiment:q} --threads {threads}"
         " 2>&1 | tee {log:q}"
 
 
@@ -461,7 +467,7 @@ rule responses:
         trace=f"{RESULTS}/figure4.trace.json",
     params:
         students=as_json(students(RESPONSES_OF)),
-        experiment=EXPERIMENT,
+        experiment=LABEL,
         code=code_hash("pgfl.reporting.response_figure"),
     log:
         f"logs/{RESULTS}/figure4.log",
@@ -475,7 +481,7 @@ rule responses:
         "Drawing figure 4"
     shell:
         "python -m pgfl response-figure {input.manifest:q} --out {output.figure:q}"
-        " --students {params.students:q} --experiment {params.experiment}"
+        " --students {params.students:q} --experiment {params.experiment:q}"
         " --heatmaps {input.heatmaps:q} --table {output.csv:q} --threads {threads}"
         " 2>&1 | tee {log:q}"
 

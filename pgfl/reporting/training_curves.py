@@ -97,14 +97,15 @@ def heading(column: str) -> str:
 def draw(
     shown: dict[str, list[pd.DataFrame]], others: dict[str, list[pd.DataFrame]], title: str
 ) -> Figure:
-    """The figure: all columns of the shown models' histories, those that are no term last.
+    """The figure: all columns of the histories, those that are no term last.
 
     Args:
         shown: histories, one a seed.
         others: likewise, in light grey.
         title: above.
     """
-    columns = list(dict.fromkeys(c for some in shown.values() for one in some for c in one))
+    every = (shown | others).values()
+    columns = list(dict.fromkeys(column for some in every for one in some for column in one))
     columns.sort(key=lambda column: LAST.index(column) if column in LAST else -1)
     rows = -(-len(columns) // COLUMNS)
     figure = Figure(figsize=(13.5, 2.6 * rows + 0.9), layout="constrained")

@@ -51,7 +51,7 @@ def test_every_term_has_a_panel_with_the_mean_over_seeds(write):
         "Baseline": [read_history(write("a.csv", TERMS | {"gradient": 9.0}))],
         "PGFL-KD": [read_history(write(f"{i}.csv", more, plus=i)) for i in (0.0, 2.0)],
     }
-    others = {"sab": [read_history(write("s.csv"))]}
+    others = {"sab": [read_history(write("s.csv", TERMS | {"id_part": 2.0}))]}
     figure = draw(shown, others, "title")
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     assert list(panels) == [
@@ -59,6 +59,7 @@ def test_every_term_has_a_panel_with_the_mean_over_seeds(write):
         "identity loss on $f_G$",
         "triplet loss on $f_G$",
         "consistency loss (Eq. 4)",
+        "identity loss on $f_P$",
         "length of the gradient",
         "learning rate",
     ]

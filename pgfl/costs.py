@@ -80,11 +80,19 @@ class Costs:
         return 0
 
     def images(self, dataset: str, split: str) -> int:
-        """Images of a split: as counted, else as published."""
+        """Images of a split: as counted, else as published.
+
+        Raises:
+            UserError: neither is known yet.
+        """
         return self._count(dataset, split, "images")
 
     def identities(self, dataset: str) -> int:
-        """Identities to train on: as counted, else as published."""
+        """Identities to train on: as counted, else as published.
+
+        Raises:
+            UserError: neither is known yet.
+        """
         return self._count(dataset, "train", "identities")
 
     def _count(self, dataset: str, split: str, what: str) -> int:

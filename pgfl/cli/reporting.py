@@ -301,7 +301,7 @@ def training_curves(
     trained_on: Annotated[str, typer.Option(help="The training set, for the title.")] = "",
 ) -> None:
     """Draw every loss term over the epochs as one PNG."""
-    from pgfl.reporting.paper import dataset_names
+    from pgfl.reporting.paper import dataset_name
     from pgfl.reporting.training_curves import draw_training_curves
 
     draw_training_curves(
@@ -309,7 +309,7 @@ def training_curves(
         json_files(others, "--others", some=False),
         experiment,
         out,
-        dataset_names().get(trained_on, trained_on),
+        dataset_name(trained_on),
     )
 
 

@@ -82,7 +82,7 @@ def measure_pose_network(pose: PoseSettings) -> Complexity:
 
 
 def measure_last_stage(recipe: Recipe) -> Complexity:
-    """`layer4` alone, the last stage of the student's ResNet."""
+    """`layer4` alone, the last stage of the student's ResNet, behind an image of its own size."""
     backbone = PGFL(recipe.model, recipe.loss, identities=1).eval().student.backbone
     inputs: list[torch.Tensor] = []
     hook = backbone.layer4.register_forward_pre_hook(lambda _, given: inputs.extend(given))

@@ -16,7 +16,7 @@ from pgfl.reporting.evaluations import (
     read_evaluations,
     ways,
 )
-from pgfl.reporting.paper import dataset_names, read_published
+from pgfl.reporting.paper import dataset_name, read_published
 from pgfl.reporting.specs import PUBLISHED_AS, SWEPT_ON
 from pgfl.reporting.styles import METRICS, STYLES
 from pgfl.reporting.tables import reproduced_numbers, traced
@@ -105,7 +105,7 @@ def draw(table: pd.DataFrame, experiment: str, how: str = "") -> Figure:
     for axes, parameter in zip(panels, parameters, strict=True):
         _draw_panel(axes, table[table["parameter"] == parameter])
         axes.set_xlabel(PANELS[parameter])
-    panels[0].set_ylabel(f"{dataset_names()[SWEPT_ON]}, percent")
+    panels[0].set_ylabel(f"{dataset_name(SWEPT_ON)}, percent")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(_title(table, experiment) + how, fontsize=10)

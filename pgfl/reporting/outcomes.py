@@ -10,7 +10,7 @@ from pgfl.datasets.manifest import read_manifest, read_table
 from pgfl.errors import UserError
 from pgfl.reporting.columns import finite_numbers
 from pgfl.reporting.evaluations import ROUNDING
-from pgfl.reporting.paper import dataset_names
+from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.ranked_list import Hit, RankedList
 
 Queries = dict[str, list[Path]]
@@ -33,8 +33,7 @@ class Outcomes:
     @property
     def test_set(self) -> str:
         """What the paper calls it; a set of the user's own has its folder's name."""
-        name = self.folder.absolute().name
-        return dataset_names().get(name, name)
+        return dataset_name(self.folder.absolute().name)
 
     def first(self, method: str) -> pd.DataFrame:
         """What a method's first seed found."""

@@ -18,3 +18,8 @@ def dataset_names() -> dict[str, str]:
     """What the paper calls each data set: `occluded_duke` is Occluded-Duke."""
     table = read_published(1)
     return dict(zip(table["dataset"], table["method"], strict=True))
+
+
+def dataset_name(dataset: str) -> str:
+    """What the paper calls a data set; one of the user's own keeps its name."""
+    return dataset_names().get(dataset, dataset)

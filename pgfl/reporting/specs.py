@@ -38,6 +38,7 @@ MODELS = {
 """Table 6: each model has one thing more than the one before."""
 
 BOTH = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}
+"""Tables 2 to 5: the two methods that the paper measured itself."""
 
 TABLES: dict[int, TableSpec] = {
     2: TableSpec(
@@ -96,7 +97,14 @@ SWEPT_ON = "occluded_duke"
 def comparison_spec(
     name: str, variants: Sequence[str], against: str, test_sets: Sequence[str]
 ) -> TableSpec:
-    """A table of some variants on some test sets, each variant against one of them."""
+    """A table of some variants on some test sets, each variant against one of them.
+
+    Args:
+        name: the title's.
+        variants: the rows, in this order.
+        against: the one of them that the others are compared with.
+        test_sets: Rank-1 and mAP on each are the columns.
+    """
     return TableSpec(
         title=f"Comparison: {name}",
         columns=tuple(f"{test_set}.{m}" for test_set in test_sets for m in ("rank1", "mAP")),

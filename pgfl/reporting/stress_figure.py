@@ -13,7 +13,7 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.files import whole_file, write_text
 from pgfl.images import read_image
-from pgfl.reporting.paper import dataset_names
+from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.response_figure import Students, spread
 from pgfl.reporting.statistics import mean_text, std_text
 from pgfl.reporting.styles import METRICS, marked, styled
@@ -77,15 +77,11 @@ def write_stress(
     table = pd.DataFrame(rows)
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     picture = out.with_suffix(".png")
+    test_set = dataset_name(manifest.absolute().parent.name)
     with whole_file(picture) as temporary:
-        figure = draw_stress(table, examples(manifest, shares), experiment, _name(manifest))
+        figure = draw_stress(table, examples(manifest, shares), experiment, test_set)
         figure.savefig(temporary, dpi=120, metadata={"Software": None})
     save_trace([out, picture], experiment, cells)
-
-
-def _name(manifest: Path) -> str:
-    folder = manifest.absolute().parent.name
-    return dataset_names().get(folder, folder)
 
 
 def summarised(runs: Sequence[pd.DataFrame]) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from pgfl.reporting.evaluations import Measured, ways
-from pgfl.reporting.paper import dataset_names
+from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.specs import PUBLISHED_AS, TableSpec
 from pgfl.reporting.statistics import paired_difference
 
@@ -14,7 +14,7 @@ Measurements = dict[tuple[str, str], list[Measured]]
 def heading(column: str) -> str:
     """A column for reading: `occluded_duke.rank1` to `Occluded-Duke Rank-1`."""
     test_set, metric = column.split(".")
-    return f"{dataset_names().get(test_set, test_set)} {metric.replace('rank', 'Rank-')}"
+    return f"{dataset_name(test_set)} {metric.replace('rank', 'Rank-')}"
 
 
 def comparison(table: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def basis(measurements: Measurements, spec: TableSpec) -> str:
     first = {test_set: measurements[some, test_set][0] for test_set in spec.test_sets}
     sizes = [
         "{query_identities} people, {query} queries, {gallery} gallery images ({name})".format(
-            **measured.counts, name=dataset_names().get(test_set, test_set)
+            **measured.counts, name=dataset_name(test_set)
         )
         for test_set, measured in first.items()
     ]

@@ -93,6 +93,7 @@ def test_the_markdown_counts_the_papers_sizes_and_says_what_differs(tmp_path, ev
     assert "| counted | 6.080 | 23.512 | 6.080 | 23.512 | 8.98 | 39.89 |" in text
     assert "`layer4` alone is 2.869 G and 14.965 M" in text
     assert "8.949 G and 38.477 M" in text and "15.74 G" in text
+    assert "holds 12.58 M parameters, three times the 4.198 M" in text
     assert "{" not in text
     _, text = write(tmp_path, evaluations, experiment="paper")
     assert "Not the paper's experiment" not in text

@@ -285,10 +285,10 @@ def test_figure_3_gives_each_value_the_models_trained_with_it(project, tiny):
 
 
 def test_the_paper_with_other_settings_is_called_so(project):
-    _, output = project.snakemake(
-        *("--dry-run", "--printshellcmds", "results/table6.csv"),
-        *("--config", "experiment=paper", "training={epochs: 90}"),
-    )
+    (project.root / "archives").mkdir()
+    (project.root / "archives/DukeMTMC-reID.zip").touch()
+    project.write_config({"experiment": "paper", "training": {"epochs": 90}})
+    _, output = project.snakemake("--dry-run", "--printshellcmds", "results/table6.csv")
     assert "--experiment 'paper with other training.epochs'" in output
 
 

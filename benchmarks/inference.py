@@ -163,37 +163,50 @@ def latency(scale: Scale, folder: Path) -> None:
             print_table(title, "ms", found, ".2f", name)
 
 
+PYTORCH = "PyTorch, fp32"
+
+
 def onnx(scale: Scale, folder: Path, threads: int) -> None:
     """(c) The exported graph beside PyTorch, both from uint8 to features, on the CPU."""
-    import onnxruntime
+    from pgfl.student.export import export
 
-    from pgfl.student.export import INPUT, export
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     for backbone, height, width in scale.students:
-        path = make_student(folder, backbone, height, width)
-        student = pgfl.load(path, device="cpu")
-        sessions = {}
+        student = make_student(folder, backbone, height, width)
+        files = {PYTORCH: student}
         for precision in ("fp32", "fp16"):
-            file = path.with_suffix(f".{precision}.onnx")
-            export(path, file, precision)
-            providers = ["CPUExecutionProvider"]
-            sessions[precision] = onnxruntime.InferenceSession(file, options, providers=providers)
+            files[f"ONNX Runtime, {precision}"] = student.with_suffix(f".{precision}.onnx")
+            export(student, files[f"ONNX Runtime, {precision}"], precision)
         for count in (1, scale.batch):
-            rng = np.random.default_rng(0)
-            images = rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
-            work: dict[str, Callable[[], object]] = {
-                "PyTorch, fp32": lambda student=student, images=images: student.embed(images)
+            shape = (count, height, width, 3)
+            repeats = scale.repeats if count == 1 else ROUNDS
+            # In processes of their own: a waiting ONNX Runtime's threads would take cores from
+            # PyTorch.
+            speeds = {
+                what: alone(images_a_second, str(file), shape, repeats, threads)
+                for what, file in files.items()
             }
-            for precision, session in sessions.items():
-                work[f"ONNX Runtime, {precision}"] = lambda session=session, images=images: (
-                    session.run(None, {INPUT: images})
-                )
-            found = best(work, ROUNDS, student.device)
-            speeds = {what: count / seconds for what, seconds in found.items()}
             title = f"ONNX on the CPU, {backbone} at {height}x{width}, batch {count}"
-            print_table(title, "img/s", speeds, ".1f", "PyTorch, fp32")
+            print_table(title, "img/s", speeds, ".1f", PYTORCH)
+
+
+def images_a_second(file: str, shape: tuple[int, ...], repeats: int, threads: int) -> float:
+    """Of a student's file or an exported graph, from a batch of uint8 images (N, H, W, 3)."""
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    if file.endswith(".onnx"):
+        import onnxruntime
+
+        from pgfl.student.export import INPUT
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        providers = ["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(file, options, providers=providers)
+        work = lambda: session.run(None, {INPUT: images})  # noqa: E731
+    else:
+        torch.set_num_threads(threads)
+        student = pgfl.load(file, device="cpu")
+        work = lambda: student.embed(images)  # noqa: E731
+    return 1000 * len(images) / median_milliseconds(work, repeats)
 
 
 def vectors(count: int, channels: int, seed: int) -> Iterator[np.ndarray]:

@@ -33,7 +33,7 @@ class ModelSettings(Settings):
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage; 1 gives the paper's 24x8 map at 384x128."""
     second_layer4: Literal["shared", "separate"] = "separate"
-    """`separate`: the pose branches get a last stage of their own, as Table 8's counts imply; the
+    """`separate`: the pose branches get a last stage of their own, as Table 8's counts allow; the
     student keeps the other. `shared`: one for all, and cheaper training."""
     height: int = Field(384, ge=32, le=4096, multiple_of=16)
     """Input height in pixels."""

@@ -130,3 +130,13 @@ def test_jobs_beside_cores_would_lift_the_limit_and_is_refused(project):
     code, output = project.snakemake("-j", "2", check=False)
     assert code != 0 and "Say --cores N instead of --jobs N or -j N." in output
     assert not (project.root / "data").exists()
+
+
+def test_the_docs_name_every_rule_that_asks_for_a_gpu():
+    asking = set()
+    for file in RULES.glob("*.smk"):
+        for block in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
+            if re.search(r"^        gpu=", block, re.MULTILINE):
+                asking.add(block.partition(":")[0])
+    text = (RULES.parents[1] / "docs" / "cluster.md").read_text()
+    assert len(asking) > 5 and set(re.findall(r"(\w+):gpu=0", text)) == asking

@@ -33,11 +33,6 @@ class Measured:
         """Where the runs of its experiment lie, and what the model was trained on."""
         return self.file.parents[3].as_posix()
 
-    @property
-    def run(self) -> Path:
-        """The folder of the model that was measured."""
-        return self.file.parent.parent
-
     def value(self, metric: str) -> float:
         """A measure in percent: `rank1`, `mAP`, ...
 

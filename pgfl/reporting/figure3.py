@@ -49,7 +49,8 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
             otherwise than the others.
     """
     points = _read_points(sweeps)
-    check_comparable([measured for some in points.values() for measured in some.values()])
+    everything = [measured for some in points.values() for measured in some.values()]
+    check_comparable(everything)
     published = read_published(2).set_index("method").loc[PUBLISHED_AS["PGFL-KD"]]
     rows: list[dict[str, str]] = []
     cells: list[Cell] = []
@@ -71,8 +72,8 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     picture = out.with_suffix(".png")
     with whole_file(picture) as temporary:
-        how = ways(next(iter(points[parameter].values()))[0])
-        draw(table, experiment, how).savefig(temporary, dpi=150, metadata={"Software": None})
+        figure = draw(table, experiment, ways(everything[0][0]))
+        figure.savefig(temporary, dpi=150, metadata={"Software": None})
     save_trace([out, picture], experiment, cells)
 
 

@@ -118,6 +118,17 @@ def test_only_the_papers_own_settings_are_called_paper(user, said):
     assert label(load_config(user)) == said
 
 
+def test_the_study_has_table_6_with_part_features_of_one_length():
+    config = load_config({"experiment": "study"})
+    baseline, *ours = config.comparisons["part_scale"].variants
+    assert baseline == "baseline"
+    assert ours == [f"{variant}_unit" for variant in list(TABLES[6].reproduced.values())[1:]]
+    for name in ours:
+        recipe = config.recipe(name.removesuffix("_unit"))
+        model = recipe.model.model_copy(update={"part_scale": "unit"})
+        assert config.recipe(name) == recipe.model_copy(update={"model": model})
+
+
 def test_table_7_changes_nothing_but_how_parts_are_distilled():
     config = load_config({})
     other, ours = (config.recipe(variant) for variant in TABLES[7].reproduced.values())

@@ -20,6 +20,8 @@ NAMES = {
     "another image's maps": "Model 6, another image's maps",
     "uniform attention": "Model 6, uniform attention",
     "true joints' maps": "Model 6, true joints' maps",
+    "Model 2, unit": "Model 2, `part_scale: unit`",
+    "Model 3, unit": "Model 3, `part_scale: unit`",
     "Model 4, unit": "Model 4, `part_scale: unit`",
     "PGFL-KD, unit": "Model 6, `part_scale: unit`",
 }
@@ -33,6 +35,8 @@ VARIANTS = {
     "baseline": "Model 1, baseline",
     "sab": "Model 2, SAB",
     "sab_i": "Model 3, + I",
+    "sab_unit": "Model 2, `part_scale: unit`",
+    "sab_i_unit": "Model 3, `part_scale: unit`",
     "pgfl_kd": "Model 6, PGFL-KD",
     "pgfl_kd_flat": "Model 6, flat maps",
 }

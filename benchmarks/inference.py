@@ -176,22 +176,30 @@ def onnx(scale: Scale, folder: Path, threads: int) -> None:
         for precision in ("fp32", "fp16"):
             files[f"ONNX Runtime, {precision}"] = student.with_suffix(f".{precision}.onnx")
             export(student, files[f"ONNX Runtime, {precision}"], precision)
-        for count in (1, scale.batch):
-            shape = (count, height, width, 3)
-            repeats = scale.repeats if count == 1 else ROUNDS
-            # In processes of their own: a waiting ONNX Runtime's threads would take cores from
-            # PyTorch.
-            speeds = {
-                what: alone(images_a_second, str(file), shape, repeats, threads)
-                for what, file in files.items()
-            }
+        size = (height, width, 3)
+        repeats = {1: scale.repeats, scale.batch: ROUNDS}
+        # Each in a process of its own: beside waiting ONNX Runtimes PyTorch had half its speed.
+        found = {
+            what: alone(images_a_second, str(file), size, repeats, threads)
+            for what, file in files.items()
+        }
+        for count in repeats:
             title = f"ONNX on the CPU, {backbone} at {height}x{width}, batch {count}"
+            speeds = {what: speed[count] for what, speed in found.items()}
             print_table(title, "img/s", speeds, ".1f", PYTORCH)
 
 
-def images_a_second(file: str, shape: tuple[int, ...], repeats: int, threads: int) -> float:
-    """Of a student's file or an exported graph, from a batch of uint8 images (N, H, W, 3)."""
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+def images_a_second(
+    file: str, size: tuple[int, ...], repeats: dict[int, int], threads: int
+) -> dict[int, float]:
+    """Of a student's file or an exported graph, from uint8 images to features.
+
+    Args:
+        file: `.safetensors` or `.onnx`.
+        size: (H, W, 3) of an image.
+        repeats: for each batch size, how often it is timed.
+        threads: of the CPU.
+    """
     if file.endswith(".onnx"):
         import onnxruntime
 
@@ -201,12 +209,17 @@ def images_a_second(file: str, shape: tuple[int, ...], repeats: int, threads: in
         options.intra_op_num_threads = threads
         providers = ["CPUExecutionProvider"]
         session = onnxruntime.InferenceSession(file, options, providers=providers)
-        work = lambda: session.run(None, {INPUT: images})  # noqa: E731
+        embed = lambda images: session.run(None, {INPUT: images})  # noqa: E731
     else:
         torch.set_num_threads(threads)
-        student = pgfl.load(file, device="cpu")
-        work = lambda: student.embed(images)  # noqa: E731
-    return 1000 * len(images) / median_milliseconds(work, repeats)
+        embed = pgfl.load(file, device="cpu").embed
+    rng = np.random.default_rng(0)
+    speeds = {}
+    for count, times in repeats.items():
+        images = rng.integers(0, 256, (count, *size), dtype=np.uint8)
+        milliseconds = median_milliseconds(lambda images=images: embed(images), times)
+        speeds[count] = 1000 * count / milliseconds
+    return speeds
 
 
 def vectors(count: int, channels: int, seed: int) -> Iterator[np.ndarray]:

@@ -4,8 +4,9 @@ Beside each table and figure lies `{name}.trace.json`: which files made which nu
 hashes that they had.
 """
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,14 @@ def save_trace(results: list[Path], experiment: str, cells: list[Cell]) -> None:
         cells: every reproduced number.
     """
     sources: dict[str, dict[str, Any]] = {}
+    hashed = functools.cache(file_hash)
     for cell in cells:
         for file in cell.files:
             if str(file) not in sources:
-                sources[str(file)] = {"sha256": file_hash(file), **_model_of(file, cell.metric)}
+                sources[str(file)] = {
+                    "sha256": hashed(file),
+                    **_model_of(file, cell.metric, hashed),
+                }
     content = {
         "format": FORMAT,
         "experiment": experiment,
@@ -70,7 +75,7 @@ def save_trace(results: list[Path], experiment: str, cells: list[Cell]) -> None:
     write_json(trace_file(results[0]), content)
 
 
-def _model_of(file: Path, metric: str) -> dict[str, Any]:
+def _model_of(file: Path, metric: str, hashed: Callable[[Path], str]) -> dict[str, Any]:
     """Which model a file of a run's folder is of; nothing for other files.
 
     An evaluation says itself which model it measured; all else is of the model that lies there.
@@ -80,7 +85,7 @@ def _model_of(file: Path, metric: str) -> dict[str, Any]:
     if metric:
         digest = read_evaluation(file).report.get("model_sha256", "")
     elif run.name and model.is_file():
-        digest = file_hash(model)
+        digest = hashed(model)
     else:
         return {}
     train, variant, seed = run.parts[-3:]
@@ -172,13 +177,13 @@ def _check_results(path: Path, trace: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_sources(trace: dict[str, Any]) -> Iterator[str]:
-    models: dict[Path, str] = {}
+    hashed = functools.cache(file_hash)
     for name, known in trace["sources"].items():
         file = Path(name)
         if not file.is_file():
             yield f"{file}: no such file (is this the project's folder?)"
             continue
-        if file_hash(file) != known["sha256"]:
+        if hashed(file) != known["sha256"]:
             yield f"{file}: changed since the table or figure was made of it"
         if "seed" not in known:
             continue
@@ -187,9 +192,7 @@ def _check_sources(trace: dict[str, Any]) -> Iterator[str]:
         if not model.is_file():
             yield f"{model}: no such file"
             continue
-        if model not in models:
-            models[model] = file_hash(model)
-        if models[model] != known["model_sha256"]:
+        if hashed(model) != known["model_sha256"]:
             yield f"{model}: is not the model that {file} is of (sha256 differs)"
         yield from _check_provenance(run / "provenance.json", known)
 

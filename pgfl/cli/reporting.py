@@ -52,9 +52,9 @@ def compare(
         str, typer.Option(help="The variant to compare with; default: the first.")
     ] = "",
 ) -> None:
-    """Write a table of variants side by side, with their differences over the seeds."""
+    """Write table and picture of variants side by side; the differences over the seeds, too."""
+    from pgfl.reporting.comparison import write_comparison
     from pgfl.reporting.specs import comparison_spec
-    from pgfl.reporting.tables import write_comparison
 
     files = _evaluations(evaluations)
     variants = list(dict.fromkeys(variant for variant, _ in files))

@@ -45,28 +45,40 @@ def with_spread(mean: str, std: str) -> str:
 
 
 def basis(measurements: Measurements, spec: TableSpec) -> str:
-    """On how many seeds, people and images the numbers stand, as one plain sentence.
+    """What stands above a table: on how much its numbers stand, and what they are.
+
+    Raises:
+        UserError: an evaluation file does not say.
+    """
+    seeds = len(next(iter(measurements.values())))
+    spread = (
+        "with one seed, nobody can tell a small difference from chance"
+        if seeds == 1
+        else "reproduced: mean ± sample standard deviation over the seeds"
+    )
+    return f"{extent(measurements, spec)}. Percent; {spread}.{unusual(measurements)}"
+
+
+def extent(measurements: Measurements, spec: TableSpec) -> str:
+    """On how many seeds, people and images the numbers stand, without a full stop.
 
     Raises:
         UserError: an evaluation file does not say.
     """
     seeds = len(next(iter(measurements.values())))
     some = next(iter(spec.reproduced.values()))
-    first = {test_set: measurements[some, test_set][0] for test_set in spec.test_sets}
     sizes = [
         "{query_identities} people, {query} queries, {gallery} gallery images ({name})".format(
-            **measured.counts, name=dataset_name(test_set)
+            **measurements[some, test_set][0].counts, name=dataset_name(test_set)
         )
-        for test_set, measured in first.items()
+        for test_set in spec.test_sets
     ]
-    unusual = sorted({ways(measured) for measured in first.values()})
-    number = "One seed" if seeds == 1 else f"{seeds} seeds"
-    spread = (
-        "with one seed, nobody can tell a small difference from chance"
-        if seeds == 1
-        else "reproduced: mean ± sample standard deviation over the seeds"
-    )
-    return f"{number}; {'; '.join(sizes)}. Percent; {spread}.{''.join(unusual)}"
+    return "; ".join(["One seed" if seeds == 1 else f"{seeds} seeds", *sizes])
+
+
+def unusual(measurements: Measurements) -> str:
+    """What is unusual in how features were matched, as sentences to append."""
+    return "".join(sorted({ways(measured[0]) for measured in measurements.values()}))
 
 
 def differences(measurements: Measurements, spec: TableSpec) -> pd.DataFrame:

@@ -14,8 +14,6 @@ from pgfl.reporting.summary import (
     basis,
     comparison,
     differences,
-    heading,
-    with_spread,
 )
 from pgfl.reporting.trace import Cell, save_trace
 
@@ -59,20 +57,26 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
         UserError: an evaluation is missing, cannot be read, or is not what it is given as.
     """
     spec = TABLES[number]
-    measurements = _read_needed(spec, evaluations)
+    measurements = read_needed(spec, evaluations)
     published = read_published(number)
     published.insert(1, "source", "published")
     labels = {method: _labels(published, method, spec) for method in spec.reproduced}
-    ours, cells = _reproduced(spec, measurements, experiment, labels)
+    ours, cells = reproduced(spec, measurements, experiment, labels)
     table = pd.concat([published, ours], ignore_index=True).fillna("")
     title = f"Table {number}: {spec.title}"
-    introduction = _introduction(title, spec, comparison(table, spec), measurements, experiment)
-    introduction += f"\n## The whole table\n\n{NOTE}\n\n"
-    save_table(table, out, introduction, left=2 + len(spec.labels))
+    above = introduction(title, spec, comparison(table, spec), measurements, experiment)
+    above += f"\n## The whole table\n\n{NOTE}\n\n"
+    save_table(table, out, above, left=2 + len(spec.labels))
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
-def _read_needed(spec: TableSpec, evaluations: Evaluations) -> Measurements:
+def read_needed(spec: TableSpec, evaluations: Evaluations) -> Measurements:
+    """All evaluations of a table.
+
+    Raises:
+        UserError: one is missing, cannot be read, is not what it is given as, or was measured
+            otherwise than the others.
+    """
     measurements = {
         (variant, test_set): read_evaluations(
             evaluations.get((variant, test_set), ()), variant, test_set
@@ -132,13 +136,20 @@ def traced(
     return cells
 
 
-def _reproduced(
+def reproduced(
     spec: TableSpec,
     measurements: Measurements,
     experiment: str,
     labels: dict[str, dict[str, str]],
 ) -> tuple[pd.DataFrame, list[Cell]]:
-    """Our rows, with the words that stand beside a method's numbers, and what they came from."""
+    """Our rows, and what their numbers came from.
+
+    Args:
+        spec: the table's.
+        measurements: all that it needs.
+        experiment: the experiment they are from.
+        labels: words that stand beside a method's numbers, by their columns.
+    """
     rows, cells = [], []
     for method, variant in spec.reproduced.items():
         measured = {test_set: measurements[variant, test_set] for test_set in spec.test_sets}
@@ -148,14 +159,22 @@ def _reproduced(
     return pd.DataFrame(rows), cells
 
 
-def _introduction(
+def introduction(
     title: str,
     spec: TableSpec,
     shown: pd.DataFrame,
     measurements: Measurements,
     experiment: str,
 ) -> str:
-    """Title, warning, what the numbers stand on, the short table and the differences."""
+    """What stands first in the Markdown: title, warning, basis, short table and differences.
+
+    Args:
+        title: of the whole.
+        spec: the table's.
+        shown: the short table, text.
+        measurements: all that it stands on; differences need two seeds.
+        experiment: anything but `paper` is warned of.
+    """
     parts = [f"# {title}\n"]
     parts.append(f"{data_warning(experiment)}{basis(measurements, spec)}\n")
     parts.append(markdown(shown, left=1))
@@ -163,32 +182,6 @@ def _introduction(
         parts.append(f"## Differences\n\n{PAIRED}\n")
         parts.append(markdown(differences(measurements, spec), left=1))
     return "\n".join(parts)
-
-
-def write_comparison(
-    spec: TableSpec, evaluations: Evaluations, experiment: str, out: Path
-) -> None:
-    """Write a table of variants that the paper does not have; its rows are all reproduced.
-
-    Args:
-        spec: its columns, rows and compared pairs.
-        evaluations: the `eval/*.json` files that it needs.
-        experiment: the experiment they are from.
-        out: the CSV; the `.md` and the trace go beside it.
-
-    Raises:
-        UserError: an evaluation is missing, cannot be read, or is not what it is given as.
-    """
-    measurements = _read_needed(spec, evaluations)
-    table, cells = _reproduced(spec, measurements, experiment, labels={})
-    shown = pd.DataFrame({"method": table["method"]})
-    for column in spec.columns:
-        pairs = zip(table[column], table[f"{column}.std"], strict=True)
-        shown[heading(column)] = [with_spread(mean, std) for mean, std in pairs]
-    write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    introduction = _introduction(spec.title, spec, shown, measurements, experiment)
-    write_text(out.with_suffix(".md"), introduction)
-    save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
 def data_warning(experiment: str) -> str:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgfl.files import read_json
+from pgfl.reporting.comparison import write_comparison
 from pgfl.reporting.specs import comparison_spec
-from pgfl.reporting.tables import write_comparison
 from pgfl.reporting.trace import follow
 
 REPORT = {

@@ -4,9 +4,8 @@ import json
 import pytest
 
 from pgfl.errors import UserError
-from pgfl.reporting.specs import TABLES, comparison_spec
-from pgfl.reporting.tables import write_comparison, write_table
-from pgfl.reporting.trace import follow
+from pgfl.reporting.specs import TABLES
+from pgfl.reporting.tables import write_table
 
 
 def rows_of(path):
@@ -284,35 +283,3 @@ def test_one_seed_given_twice_is_not_two(project, make_evaluations):
     evaluations = {key: 2 * paths for key, paths in make_evaluations(2, seeds=1).items()}
     with pytest.raises(UserError, match=r"occluded_duke\.json: seed 0 is given twice"):
         write_table(2, evaluations, "demo", project / "table2.csv")
-
-
-def test_a_comparison_puts_variants_side_by_side_with_paired_differences(make_run, project):
-    values = {"baseline": (30.0, 32.0), "mine": (33.0, 35.5), "other": (29.0, 31.5)}
-    files = {
-        (variant, "occluded_duke"): [
-            make_run(variant, "occluded_duke", seed, {"rank1": value + 1, "mAP": value})
-            for seed, value in enumerate(seeds)
-        ]
-        for variant, seeds in values.items()
-    }
-    spec = comparison_spec("controls", list(values), "baseline", ["occluded_duke"])
-    out = project / "compare_controls.csv"
-    write_comparison(spec, files, "study", out)
-    rows = rows_of(out)
-    assert [row["method"] for row in rows] == list(values)
-    assert {row["source"] for row in rows} == {"reproduced"}
-    assert [row["occluded_duke.mAP"] for row in rows] == ["31.0", "34.2", "30.2"]
-    text = out.with_suffix(".md").read_text()
-    assert "# Comparison: controls" in text and "synthetic data" in text
-    assert "| mine minus baseline |" in text and "| other minus baseline |" in text
-    assert "baseline minus" not in text
-    assert follow(out)[0].endswith("6 entries from 6 models")
-
-
-def test_a_comparison_with_one_seed_has_no_differences(make_run, project):
-    one = {"rank1": 31.0, "mAP": 30.0}
-    files = {(v, "market1501"): [make_run(v, "market1501", 0, one)] for v in ("a", "b")}
-    out = project / "compare_x.csv"
-    write_comparison(comparison_spec("x", ["a", "b"], "b", ["market1501"]), files, "paper", out)
-    text = out.with_suffix(".md").read_text()
-    assert "Differences" not in text and "One seed" in text

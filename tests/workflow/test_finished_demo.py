@@ -107,7 +107,7 @@ def test_results_holds_deliverables_only(finished):
     ]
     figures = ["figure1.png", "figure3.csv", "figure3.png", "figure4.csv", "figure4.png"]
     traces = [f"figure{number}.trace.json" for number in (1, 3, 4)]
-    own = [f"compare_mine.{kind}" for kind in ("csv", "md", "trace.json")]
+    own = [f"compare_mine.{kind}" for kind in ("csv", "md", "png", "trace.json")]
     others = ["heatmaps.html", "heatmaps.png", "partial_duke.png", "report.html"]
     curves = [
         f"{name}.{kind}"

@@ -14,7 +14,7 @@ DELIVERABLES = [
     *expand(
         f"{RESULTS}/compare_{{name}}.{{kind}}",
         name=settings.comparisons,
-        kind=["csv", "md", "trace.json"],
+        kind=["csv", "md", *PICTURE],
     ),
     *expand(f"{RESULTS}/heatmaps.{{kind}}", kind=["png", "html"]),
     f"{RESULTS}/partial_duke.png",
@@ -147,6 +147,12 @@ rule comparison:
             category="Tables",
             labels={"table": "{name}"},
         ),
+        figure=report(
+            f"{RESULTS}/compare_{{name}}.png",
+            caption="../report/comparison.rst",
+            category="Figures",
+            labels={"figure": "comparison: {name}"},
+        ),
         markdown=f"{RESULTS}/compare_{{name}}.md",
         trace=f"{RESULTS}/compare_{{name}}.trace.json",
     wildcard_constraints:
@@ -156,7 +162,7 @@ rule comparison:
         evaluations=lambda w: json.dumps(compared(w.name)),
         against=lambda w: option("against", settings.comparisons[w.name].against),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.tables"),
+        code=code_hash("pgfl.reporting.comparison"),
     log:
         f"logs/{RESULTS}/compare_{{name}}.log",
     conda:

@@ -276,7 +276,7 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ),
         (
             {"training": {"accumulate": 3}},
-            r"training.accumulate: must divide identities: 16 .* in each part \(got 3\)",
+            r"training.accumulate: must divide identities: 8 .* in each part \(got 3\)",
         ),
         ({"training": {"accumulate": 16}}, "leave at least 2 in each part"),
         (
@@ -327,12 +327,12 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
             "setting archives.source: must be real, since experiment: paper .* choose experiment",
         ),
         ({"seeds": [0, 1, 0]}, r"setting seeds: each seed must stand there once \(got 0 twice\)"),
-        ({"training": {"epochs": 6}}, r"setting training.milestones: 7 is never reached in 6 epo"),
+        ({"training": {"epochs": 5}}, r"setting training.milestones: 5 is never reached in 5 epo"),
         (
             {"variants": {"mine": {"training": {"epochs": 5}}}},
             "setting variants.mine.training.milestones: 5 is never reached in 5 epochs",
         ),
-        ({"training": {"warmup": 8}}, r"training.warmup: must be less than .* 8 \(got 8\)"),
+        ({"training": {"warmup": 6}}, r"training.warmup: must be less than .* 6 \(got 6\)"),
         (
             {"training": {"identities": 49}},
             r"there are to train on: dukemtmc_reid has 48,.*got 49",

@@ -72,6 +72,7 @@ KINDS = {
         name: ["csv", *PICTURE]
         for name in ("figure3", "figure4", "visibility", f"stress_{MARKET}")
     },
+    "compare_mine": ["csv", "md", *PICTURE],
     "failures": ["html", "trace.json"],
     "heatmaps": ["png", "html"],
     "partial_duke": ["png"],

@@ -22,7 +22,7 @@ REFERENCE, OTHER = STYLES[0]["color"], STYLES[1]["color"]
 def write_comparison(
     spec: TableSpec, evaluations: Evaluations, experiment: str, out: Path
 ) -> None:
-    """Write a table of variants that the paper does not have; its rows are all reproduced.
+    """Write table and picture of variants that the paper does not have; all is reproduced.
 
     Args:
         spec: its columns, rows and compared pairs.

@@ -9,12 +9,7 @@ from pgfl.reporting.evaluations import Measured, check_comparable, read_evaluati
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.specs import PUBLISHED_AS, TABLES, TableSpec
 from pgfl.reporting.statistics import mean_text, std_text
-from pgfl.reporting.summary import (
-    Measurements,
-    basis,
-    comparison,
-    differences,
-)
+from pgfl.reporting.summary import Measurements, basis, comparison, differences
 from pgfl.reporting.trace import Cell, save_trace
 
 NOTE = (

@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pgfl.files import whole_file, write_text
+from pgfl.files import write_text
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.specs import TableSpec
 from pgfl.reporting.statistics import mean_text
-from pgfl.reporting.styles import METRICS, STYLES, marked
+from pgfl.reporting.styles import METRICS, STYLES, marked, save_figure
 from pgfl.reporting.summary import Measurements, extent, heading, unusual, with_spread
 from pgfl.reporting.tables import Evaluations, introduction, read_needed, reproduced
 from pgfl.reporting.trace import save_trace
@@ -42,9 +42,7 @@ def write_comparison(
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     text, picture = out.with_suffix(".md"), out.with_suffix(".png")
     write_text(text, introduction(spec.title, spec, shown, measurements, experiment))
-    with whole_file(picture) as temporary:
-        figure = draw_comparison(spec, measurements, experiment)
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
+    save_figure(draw_comparison(spec, measurements, experiment), picture)
     save_trace([out, text, picture], experiment, cells)
 
 

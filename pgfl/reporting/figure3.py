@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pgfl.errors import UserError
 from pgfl.explain import short_number
-from pgfl.files import whole_file, write_text
+from pgfl.files import write_text
 from pgfl.reporting.evaluations import (
     Measured,
     check_comparable,
@@ -18,7 +18,7 @@ from pgfl.reporting.evaluations import (
 )
 from pgfl.reporting.paper import dataset_name, read_published
 from pgfl.reporting.specs import PUBLISHED_AS, SWEPT_ON
-from pgfl.reporting.styles import METRICS, STYLES
+from pgfl.reporting.styles import METRICS, STYLES, save_figure
 from pgfl.reporting.tables import reproduced_numbers, traced
 from pgfl.reporting.trace import Cell, save_trace
 
@@ -71,9 +71,7 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
     table = pd.DataFrame(rows)[order].fillna("")
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     picture = out.with_suffix(".png")
-    with whole_file(picture) as temporary:
-        figure = draw(table, experiment, ways(everything[0][0]))
-        figure.savefig(temporary, dpi=150, metadata={"Software": None})
+    save_figure(draw(table, experiment, ways(everything[0][0])), picture, dpi=150)
     save_trace([out, picture], experiment, cells)
 
 

@@ -1,7 +1,6 @@
 """Pictures of a pose cache: part maps over photographs, a legend, histograms of confidence."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -44,7 +43,7 @@ BINS = 25
 LINES = (("0.1", "-"), ("0.45", "--"), ("0.6", ":"))
 """Grey and style of each split's line, where there are several."""
 
-FIGURE_WIDTH, DPI = 13, 120
+FIGURE_WIDTH = 13
 SHEET_WIDTH, SPACE = 1970, 18
 """Pixels of the figure's sheet, and between its pictures."""
 ROW = HEIGHT + 2 * SPACE + 6
@@ -204,9 +203,8 @@ def sheet_figure(
     pictures: Sequence[tuple[np.ndarray, str, str]],
     confidences: Mapping[str, np.ndarray],
     threshold: float,
-    path: Path,
-) -> None:
-    """One PNG: photographs with their part maps above, histograms of confidence below.
+) -> Figure:
+    """One picture: photographs with their part maps above, histograms of confidence below.
 
     Args:
         title: its first line.
@@ -214,7 +212,6 @@ def sheet_figure(
         pictures: uint8 (256, w, 3), a name and a note each; the notes are written over them.
         confidences: (N, 17) for each split.
         threshold: of the confidence.
-        path: the file, written directly.
     """
     rows = _rows([picture.shape[1] for picture, _, _ in pictures])
     heights = HEAD + 0.22 * len(lines), len(rows) * ROW * FIGURE_WIDTH / SHEET_WIDTH, HISTOGRAMS
@@ -225,7 +222,7 @@ def sheet_figure(
     _legend(head.add_axes((0.03, 0, 0.96, 0.3)))
     _sheet(sheet.add_axes((0, 0, 1, 1)), pictures, rows)
     draw_histograms(histograms, confidences, threshold)
-    figure.savefig(path, dpi=DPI)
+    return figure
 
 
 def _rows(widths: Sequence[int]) -> list[list[int]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.files import whole_file, write_text
+from pgfl.files import write_text
 from pgfl.images import read_image
 from pgfl.pose import quality
 from pgfl.pose.check import BLOCK, check_store
@@ -21,6 +21,7 @@ from pgfl.pose.store import HeatmapReader
 from pgfl.progress import progress
 from pgfl.reporting.pose_page import EXPLANATION, Numbers, Picture, Sheets, page, summary_line
 from pgfl.reporting.pose_pictures import photo_and_parts, sheet_figure
+from pgfl.reporting.styles import save_figure
 
 ON_PAGE, ON_FIGURE = 24, 14
 """Images of the contact sheet."""
@@ -142,8 +143,7 @@ def write_report(
     if figure is not None:
         sample = findings.sample(ON_FIGURE)
         lines = [*EXPLANATION, summary_line(numbers, attributes)]
-        with whole_file(figure) as temporary:
-            sheet_figure(title, lines, sample, confidences, threshold, temporary)
+        save_figure(sheet_figure(title, lines, sample, confidences, threshold), figure)
     sheets = Sheets(
         findings.sample(ON_PAGE),
         findings.least_confident(DOUBTFUL),

@@ -10,12 +10,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from pgfl.datasets.manifest import read_manifest
-from pgfl.files import whole_file, write_text
+from pgfl.files import write_text
 from pgfl.images import read_image, resized
 from pgfl.models.student_file import load_student
 from pgfl.pose.store import HeatmapReader
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
-from pgfl.reporting.styles import marked
+from pgfl.reporting.styles import marked, save_figure
 from pgfl.reporting.trace import Cell, save_trace
 
 TITLE = "Responses to occluded queries"
@@ -87,9 +87,7 @@ def draw_responses(
         marked(TITLE, experiment),
         _caption(len(chosen), len(names), heatmaps is not None),
     )
-    with whole_file(out) as temporary:
-        # Without the version of matplotlib, which would make equal pictures differ.
-        figure.savefig(temporary, dpi=150, metadata={"Software": None})
+    save_figure(figure, out, dpi=150)
     save_trace(written, experiment, cells)
 
 

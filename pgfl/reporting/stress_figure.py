@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.files import whole_file, write_text
+from pgfl.files import write_text
 from pgfl.images import read_image
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.response_figure import Students, spread
 from pgfl.reporting.statistics import mean_text, std_text
-from pgfl.reporting.styles import METRICS, marked, styled
+from pgfl.reporting.styles import METRICS, marked, save_figure, styled
 from pgfl.reporting.trace import Cell, save_trace
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.obstacles import SIDES
@@ -78,9 +78,7 @@ def write_stress(
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     picture = out.with_suffix(".png")
     test_set = dataset_name(manifest.absolute().parent.name)
-    with whole_file(picture) as temporary:
-        figure = draw_stress(table, examples(manifest, shares), experiment, test_set)
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
+    save_figure(draw_stress(table, examples(manifest, shares), experiment, test_set), picture)
     save_trace([out, picture], experiment, cells)
 
 

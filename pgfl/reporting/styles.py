@@ -1,8 +1,13 @@
-"""How the curves of two models are told apart: in colour, in greyscale and by their marks."""
+"""What the charts have in common: how curves are told apart, the title's warning, the file."""
 
 from collections.abc import Iterable
 from itertools import cycle
+from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
+
+from pgfl.files import whole_file
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 """What the curves are of, and what it is called beside them."""
@@ -26,3 +31,19 @@ def marked(title: str, experiment: str) -> str:
     if experiment == "paper":
         return title
     return f"{title} ({experiment}: not the paper's experiment)"
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
+    """Write a PNG whole or not at all; equal figures give equal bytes.
+
+    Args:
+        figure: what was drawn.
+        path: the picture; what stands there is replaced.
+        dpi: pixels per inch of the figure's size.
+
+    Raises:
+        OSError: the picture cannot be written.
+    """
+    with whole_file(path) as temporary:
+        # Without matplotlib's version, which would make equal pictures differ.
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 
 from pgfl.datasets.manifest import read_table
 from pgfl.errors import UserError
-from pgfl.files import whole_file
 from pgfl.reporting.columns import finite_numbers
-from pgfl.reporting.styles import marked, styled
+from pgfl.reporting.styles import marked, save_figure, styled
 from pgfl.reporting.trace import Cell, save_trace
 
 TITLES = {
@@ -65,8 +64,7 @@ def draw_training_curves(
         {name: histories[name] for name in others},
         marked(title, experiment),
     )
-    with whole_file(out) as temporary:
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
+    save_figure(figure, out)
     cells = [Cell(name, "history", "", tuple(files)) for name, files in (shown | others).items()]
     save_trace([out], experiment, cells)
 

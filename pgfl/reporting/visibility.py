@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from pgfl.errors import UserError
-from pgfl.files import whole_file, write_text
+from pgfl.files import write_text
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
 from pgfl.pose.store import HeatmapReader
 from pgfl.reporting.outcomes import Outcomes, Queries, read_outcomes
 from pgfl.reporting.statistics import std_text
-from pgfl.reporting.styles import METRICS, marked, styled
+from pgfl.reporting.styles import METRICS, marked, save_figure, styled
 from pgfl.reporting.trace import Cell, save_trace
 
 WIDTH = 3
@@ -67,9 +67,7 @@ def write_visibility(
     table = pd.DataFrame(rows)
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     picture = out.with_suffix(".png")
-    with whole_file(picture) as temporary:
-        figure = draw(table[table["method"].isin(files)], experiment, outcomes.test_set)
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
+    save_figure(draw(table[table["method"].isin(files)], experiment, outcomes.test_set), picture)
     save_trace([out, picture], experiment, cells)
 
 

@@ -10,8 +10,9 @@ demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
 	@echo; cat results/table2.md; echo; echo "All tables and figures: results/report.html"
 
+# Two files at a time; the slowest come first (tests/conftest.py).
 test: $(VENV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The long version: kills on the way through the whole workflow, full disks, damaged files.
 test-faults: export PGFL_KILLS ?= 24

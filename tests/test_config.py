@@ -142,8 +142,8 @@ def test_the_equations_as_printed_are_one_variant():
     recipe = load_config({}).recipe("pgfl_kd_literal")
     assert (recipe.model.part_pooling, recipe.model.attention) == ("mean", "dot")
     assert (recipe.loss.consistency, recipe.loss.contrastive) == ("literal", "raw")
-    assert recipe.loss.expects_collapse
-    assert not load_config({}).recipe("pgfl_kd").loss.expects_collapse
+    assert recipe.loss.drowns_other_losses
+    assert not load_config({}).recipe("pgfl_kd").loss.drowns_other_losses
 
 
 def test_a_loss_that_is_changed_for_all_is_changed_in_every_model_that_has_it():

@@ -37,7 +37,12 @@ VARIANTS = {
     "sab_i": "Model 3, + I",
     "sab_unit": "Model 2, `part_scale: unit`",
     "sab_i_unit": "Model 3, `part_scale: unit`",
+    "sab_im_feb": "Model 5, + FEB",
     "pgfl_kd": "Model 6, PGFL-KD",
+    "pgfl_kd_part_cl": "Table 7's variant",
+    "pgfl_kd_literal": "Model 6, equations as printed",
+    "baseline_4x16": "Model 1, batches of 4 x 16",
+    "pgfl_kd_4x16": "Model 6, batches of 4 x 16",
     "pgfl_kd_flat": "Model 6, flat maps",
 }
 

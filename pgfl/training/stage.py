@@ -92,8 +92,8 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
         UserError: an input cannot be used, a loss is not finite, or another process trains the
             same.
     """
-    if recipe.loss.expects_collapse:
-        print("warning: loss.consistency: literal is expected to collapse (docs/paper-notes.md)")
+    if recipe.loss.drowns_other_losses:
+        print("warning: loss.consistency: literal drowns the other losses (docs/paper-notes.md)")
     table = read_manifest(inputs.manifest, "train")
     reader = None
     if recipe.loss.uses_heatmaps:

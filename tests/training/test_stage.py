@@ -199,14 +199,14 @@ def test_code_in_pretrained_weights_is_never_run(data, make_recipe, tmp_path, tr
         ({"consistency": "mean"}, False),
     ],
 )
-def test_one_line_warns_of_what_is_expected_to_collapse(
+def test_one_line_warns_of_a_term_that_drowns_the_others(
     data, make_recipe, tmp_path, capsys, loss, warned
 ):
     recipe = make_recipe().model_copy(update={"loss": LossSettings(**loss)})
     with pytest.raises(UserError, match="--heatmaps"):
         train(replace(data, heatmaps=None), recipe, tmp_path)
     printed = capsys.readouterr().out
-    assert printed.count("\n") == printed.count("expected to collapse") == warned
+    assert printed.count("\n") == printed.count("drowns the other losses") == warned
 
 
 def test_heatmaps_of_other_images_are_refused(data, make_recipe, tmp_path):

@@ -4,7 +4,6 @@ The Snakefile loads it once. Rules get only the part that they read, as plain va
 changing a setting reruns the stages that use it and no others.
 """
 
-import csv
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError
 
 from pgfl.combinations import impossible
+from pgfl.datasets.own_table import read_own_table
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
 from pgfl.explain import LOWER_NAME, NAME, did_you_mean, explain, short_number, shown, shown_key
@@ -88,6 +88,12 @@ class OwnDataset(Settings):
     """The folder that the image names start from; empty: the table's own folder."""
     models_of: str = ""
     """The training set whose models are tested on it; empty: its own."""
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The table, and the folder that its image names start from."""
+        table = Path(self.table)
+        return table, Path(self.images) if self.images else table.parent
 
 
 class PartialDukeSettings(Settings):
@@ -480,16 +486,12 @@ def check_files(paths: Iterable[Path]) -> None:
 
 @functools.cache
 def identities_in(table: Path) -> int | None:
-    """Distinct pids of split train in a CSV; None where it cannot be read, as its stage will say.
-
-    Read without pandas, since Snakemake asks before it plans.
-    """
+    """Distinct pids of split train in a CSV; None where it cannot be read, as its stage says."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            return len({row["pid"] for row in rows if row["split"] == "train"})
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
+        rows = read_own_table(table).rows.values()
+    except (OSError, UserError):
         return None
+    return len({row["pid"] for row in rows if row["split"] == "train"})
 
 
 def check_tables(config: Config) -> None:

@@ -22,6 +22,15 @@ PATTERNS = {
 LONGEST_SHOWN = 60
 """Characters of a wrong value that a message shows."""
 
+MOST_LINES = 10
+"""Findings of one kind that a message lists."""
+
+
+def few(lines: Sequence[str]) -> list[str]:
+    """The first findings of one kind, and how many more there are."""
+    hidden = len(lines) - MOST_LINES
+    return [*lines[:MOST_LINES], f"and {hidden} more"] if hidden > 0 else list(lines)
+
 
 def explain(model: type[BaseModel], error: ValidationError, where: str = "") -> list[str]:
     """One line for each wrong key: its dotted path, the value, what is allowed.

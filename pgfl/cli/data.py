@@ -116,6 +116,37 @@ def manifest(
     _say_counts(str(out), table)
 
 
+@app.command("own-table")
+def own_table(
+    folder: Annotated[Path, typer.Argument(help="Your images; folders below it count.")],
+    out: Annotated[Path, typer.Option(help="The CSV to write.")],
+    pattern: Annotated[
+        str,
+        typer.Option(
+            help="How names below the folder read: {pid}, {camid}, {split}, {} for anything; "
+            "{pid:d} takes digits only. Default: a usual layout is recognised."
+        ),
+    ] = "",
+    train: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the people in train, 0 to test only. [0.5]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who and what goes where.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a table.")] = False,
+) -> None:
+    """Make the table of a data set of your own from a folder, by the names of its images."""
+    from pgfl.datasets.folder_table import config_lines, table_of_folder, write_table
+    from pgfl.student.folder import find_images
+
+    if out.exists() and not force:
+        raise UserError(f"{out}: is there already; --force replaces it")
+    made = table_of_folder(folder, find_images(folder).names, pattern, train, seed)
+    print("\n".join(made.understood))
+    write_table(made.table, out)
+    _say_counts(str(out), made.table)
+    print("\n".join(config_lines(out, folder, made.table)))
+
+
 @app.command("take")
 def take(
     table: Annotated[Path, typer.Argument(help="CSV: image, split, pid and, if known, camid.")],
@@ -139,17 +170,32 @@ def verify(
     config: ConfigOverrides = None,
 ) -> None:
     """Check a data set on disk again: names, numbers, every image's content, every match."""
+    from pgfl.datasets import taken
     from pgfl.datasets.custom import listed
     from pgfl.datasets.manifest import build_manifest, read_manifest, verify_rows
+    from pgfl.datasets.own_checks import repeated_photographs
 
     loaded = loaded_config(configfile, config)
     folder = (data or Path("data") / loaded.experiment) / dataset
+    # Whatever was taken from a table is one's own, also where no configuration names it.
+    own = dataset in loaded.datasets or (folder / taken.NAME).is_file()
+    if not own:
+        known(dataset, sorted(loaded.test_sets))
+    if not (folder / "manifest.csv").is_file():
+        raise UserError(
+            f"{folder}: holds no data set yet; make it: snakemake {folder / 'manifest.csv'}"
+        )
     expected = read_manifest(folder / "manifest.csv")
-    if dataset in loaded.datasets:
-        found, _ = build_manifest(listed(expected), folder)
+    if own:
+        found, _ = build_manifest(listed(expected), folder, check=repeated_photographs)
     else:
         found, _ = _checked(dataset, folder / "images", not loaded.is_synthetic(dataset))
     verify_rows(expected, found, folder)
+    if dataset in loaded.datasets and (folder / taken.NAME).is_file():
+        table, images = loaded.datasets[dataset].files
+        if changes := taken.since(table, images, folder):
+            again = f"what was taken is in order; take it again: snakemake {folder}/manifest.csv"
+            raise UserError("\n".join([*changes, again]))
     _say_counts(f"{dataset}: as it should be", expected)
 
 
@@ -169,6 +215,8 @@ def _checked(dataset: str, images: Path, check_published: bool) -> Any:
 def _say_counts(what: str, table: Any) -> None:
     from pgfl.datasets.manifest import count
 
+    if "camid" not in table:  # a user's own table
+        table = table.assign(camid=0)
     for split, counts in count(table).items():
         print(f"{what}: {split}: {counts}")
 

@@ -50,13 +50,19 @@ def _inspect(folder: Path, name: str) -> Inspected | str:
         data = (folder / name).read_bytes()
     except OSError as error:
         return f"{name}: cannot be read ({error.strerror})"
+    if not data:
+        return f"{name}: is empty (0 bytes); get this file again"
     try:
         # Pillow refuses a truncated file; OpenCV, which the stages read with, would fill it grey.
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
             width, height = picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
         return f"{name}: not an image, or damaged ({error})"
-    if cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is None:
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # more than 2^30 pixels, for one
+        decoded = None
+    if decoded is None:
         return f"{name}: OpenCV cannot decode it"
     return Inspected(width, height, hashlib.sha256(data).hexdigest()[:16])

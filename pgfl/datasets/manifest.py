@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from pgfl.datasets.inspection import inspect_images
 from pgfl.errors import UserError
-from pgfl.explain import shown
+from pgfl.explain import few, shown, shown_key
 from pgfl.files import whole_file, write_json
 
 SPLITS = ("train", "query", "gallery")
@@ -64,7 +64,11 @@ class Published:
 
 
 def build_manifest(
-    listing: Listing, folder: Path, published: Published | None = None, about: Path | None = None
+    listing: Listing,
+    folder: Path,
+    published: Published | None = None,
+    about: Path | None = None,
+    check: Callable[[pd.DataFrame], list[str]] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """The sorted, checked table of a data set, with a hash of every image's bytes.
 
@@ -75,12 +79,13 @@ def build_manifest(
         folder: where the manifest will lie.
         published: what must be found, or None where nobody knows it.
         about: what messages name instead of the folder.
+        check: finds more that is wrong with the finished table, one line a finding.
 
     Returns:
         The table, junk left out, and the number of junk images in each split that has any.
 
     Raises:
-        UserError: every finding, one a line.
+        UserError: every finding, one a line; of many of one kind the first ten.
     """
     # Whatever a data set's own kind of entry adds is a column too.
     entries = listing.entries
@@ -88,16 +93,19 @@ def build_manifest(
     is_junk = table["pid"] == JUNK
     junk = {str(split): len(rows) for split, rows in table[is_junk].groupby("split")}
     table = _sorted(table[~is_junk])
-    problems = [*listing.problems, *find_problems(table)]
+    problems = [*few(listing.problems), *find_problems(table)]
     if published is not None:
         problems += _differences(table, published)
     inspected = inspect_images(folder, list(table["image"]))
-    problems += [result for result in inspected if isinstance(result, str)]
+    unreadable = [result for result in inspected if isinstance(result, str)]
+    problems += few(unreadable)
+    if not unreadable:
+        table["width"] = [result.width for result in inspected]
+        table["height"] = [result.height for result in inspected]
+        table["sha256"] = [result.sha256 for result in inspected]
+        problems += check(table) if check else []
     if problems:
         raise UserError("\n".join(f"{about or folder}: {problem}" for problem in problems))
-    table["width"] = [result.width for result in inspected]
-    table["height"] = [result.height for result in inspected]
-    table["sha256"] = [result.sha256 for result in inspected]
     return table, junk
 
 
@@ -113,22 +121,47 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def find_problems(table: pd.DataFrame) -> list[str]:
-    """What is wrong with the rows themselves: one line a finding."""
+    """What is wrong with the rows themselves: one line a finding, ten lines a kind."""
     if table.empty:
         return ["no images"]
+    who = dict(zip(table["pid"], table.get("label", table["pid"]), strict=True))
     # One photograph may be query and gallery at once (Occluded-Duke), but not twice in a split.
     twice = table[table.duplicated(["image", "split"])]
-    problems = [f"{row.image}: listed twice in {row.split}" for row in twice.itertuples()]
+    problems = few([f"{row.image}: listed twice in {row.split}" for row in twice.itertuples()])
     train = set(table.pid[table.split == "train"])
     test = set(table.pid[table.split != "train"])
-    problems += [f"id {pid} is in both train and test" for pid in sorted(train & test)]
-    unmatched = unmatched_queries(table)
-    if len(unmatched) and set(table.split) >= {"query", "gallery"}:
-        problems += [f"{image}: a query without a match in the gallery" for image in unmatched]
+    both = sorted(train & test)
+    problems += few([f"id {shown_key(who[pid])} is in both train and test" for pid in both])
+    if set(table.split) >= {"query", "gallery"}:
+        problems += _hopeless(table)
     for split, other in (("query", "gallery"), ("gallery", "query")):
         if split in set(table.split) and other not in set(table.split):
             problems.append(f"there is a {split} but no {other}")
     return problems
+
+
+def _hopeless(table: pd.DataFrame) -> list[str]:
+    """Queries that cannot be found: one line for each, or one for all where it is the cameras."""
+    unmatched = set(unmatched_queries(table))
+    queries, gallery = (table[table.split == split] for split in ("query", "gallery"))
+    queries = queries[queries.image.isin(unmatched)]
+    if len(queries) and pd.concat([queries, gallery])["camid"].nunique() == 1:
+        return [
+            f"no query has a match: all {len(queries) + len(gallery)} images of query and gallery "
+            "are of one camera, and images of the same person and camera do not count as a find; "
+            "leave the column camid out if the cameras are not known"
+        ]
+    seen = queries.pid.isin(set(gallery.pid))
+    said = "a query without a match in the gallery"
+    return [
+        *few([f"{image}: {said}" for image in queries.image[~seen]]),
+        *few(
+            [
+                f"{image}: {said}: its person is there, but of the same camera only"
+                for image in queries.image[seen]
+            ]
+        ),
+    ]
 
 
 def unmatched_queries(table: pd.DataFrame) -> list[str]:
@@ -183,11 +216,11 @@ def verify_rows(expected: pd.DataFrame, found: pd.DataFrame, folder: Path) -> No
         UserError: every image that is gone, new or changed, one a line.
     """
     before, now = (set(zip(t["split"], t["image"], strict=True)) for t in (expected, found))
-    problems = [f"{image}: is gone from {split}" for split, image in sorted(before - now)]
-    problems += [f"{image}: is new in {split}" for split, image in sorted(now - before)]
+    problems = few([f"{image}: is gone from {split}" for split, image in sorted(before - now)])
+    problems += few([f"{image}: is new in {split}" for split, image in sorted(now - before)])
     both = expected.merge(found, on=["split", "image"], suffixes=("", "_found"))
     changed = both[both["sha256"] != both["sha256_found"]]
-    problems += [f"{image}: its content has changed" for image in changed["image"]]
+    problems += few([f"{image}: its content has changed" for image in changed["image"]])
     if problems:
         raise UserError("\n".join(f"{folder}: {problem}" for problem in problems))
 
@@ -251,6 +284,8 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not text in UTF-8 ({error}); save it as CSV UTF-8") from None
+    if not content.strip():
+        raise UserError(f"{path}: not a CSV file (it is empty)")
     if "\0" in content:
         raise UserError(f"{path}: not a CSV file (it holds zero bytes)")
     try:

@@ -4,12 +4,13 @@ Planning looks at every listed photograph's size and time, and reads only those 
 is another one, as git does. Nothing heavy is imported: the Snakefile calls this.
 """
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from pgfl.datasets.own_table import read_own_table, spellings
 from pgfl.errors import UserError
+from pgfl.explain import few, shown
 from pgfl.files import file_hash, read_json, text_hash, write_text
 
 NAME = "taken.json"
@@ -53,7 +54,7 @@ def stamp_of(table: Path, source: Path, folder: Path) -> str:
     if not (folder / NAME).is_file():
         return ""
     taken = read_json(folder / NAME)
-    known = {name: taken["photographs"].get(name) for name in _listed(table)}
+    known = _known(table, folder)
     try:
         # A name that is not known is the table's own change, which is noticed anyway.
         now = {name: _now(source / name, was) for name, was in known.items() if was is not None}
@@ -63,6 +64,16 @@ def stamp_of(table: Path, source: Path, folder: Path) -> str:
         ) from None
     changed = {name: sha256 for name, sha256 in now.items() if sha256}
     return text_hash(json.dumps([taken["stamp"], changed]))[:16] if changed else taken["stamp"]
+
+
+def _known(table: Path, folder: Path) -> dict[str, Photograph | None]:
+    """What was taken of each image of a user's table, by its name on disk."""
+    taken = read_json(folder / NAME)["photographs"]
+    names = (
+        next((name for name in spellings(image) if name in taken), image)
+        for image in _listed(table)
+    )
+    return {name: taken.get(name) for name in names}
 
 
 def _now(path: Path, was: Photograph) -> str:
@@ -77,7 +88,28 @@ def _now(path: Path, was: Photograph) -> str:
 def _listed(table: Path) -> list[str]:
     """The image names of a user's table; a wrong table is the taking's own business."""
     try:
-        with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return sorted({row["image"] for row in csv.DictReader(file) if row.get("image")})
-    except csv.Error:
+        return sorted({row["image"] for row in read_own_table(table).rows.values()})
+    except UserError:
         return []
+
+
+def since(table: Path, source: Path, folder: Path) -> list[str]:
+    """What is no longer as it was taken, one line for each finding.
+
+    Args:
+        table: the user's CSV.
+        source: the folder that its image names start from.
+        folder: of the data set.
+    """
+    known = _known(table, folder)
+    changed, gone = [], []
+    for name, was in known.items():
+        try:
+            if was is not None and _now(source / name, was):
+                changed.append(f"{source / name}: has changed since it was taken")
+        except FileNotFoundError:
+            gone.append(f"{source / name}: is gone since it was taken")
+    new = [f"{table}: {shown(name)} is new" for name, was in known.items() if was is None]
+    taken = read_json(folder / NAME)["photographs"]
+    left = [f"{table}: {shown(name)} is no longer in it" for name in taken if name not in known]
+    return [line for lines in (changed, gone, new, left) for line in few(lines)]

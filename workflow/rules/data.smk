@@ -175,8 +175,7 @@ rule manifest:
 
 def own_images(wildcards):
     """The folder that the image names of a user's own table start from."""
-    own = settings.datasets[wildcards.dataset]
-    return own.images or os.path.dirname(own.table) or "."
+    return str(settings.datasets[wildcards.dataset].files[1])
 
 
 def photographs(wildcards):

@@ -185,6 +185,10 @@ def verify(
         raise UserError(
             f"{folder}: holds no data set yet; make it: snakemake {folder / 'manifest.csv'}"
         )
+    if not (folder / "images").is_dir():
+        raise UserError(
+            f"{folder / 'images'}: is gone; make it again: snakemake {folder / 'images'}"
+        )
     expected = read_manifest(folder / "manifest.csv")
     if own:
         found, _ = build_manifest(listed(expected), folder, check=repeated_photographs)

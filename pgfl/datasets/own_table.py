@@ -17,8 +17,7 @@ from pgfl.explain import few, shown
 REQUIRED = ("image", "split", "pid")
 KNOWN = (*REQUIRED, "camid")
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-"""The first wins where the header names none of the columns."""
+SEPARATORS = (",", ";", "\t", "|")
 BYTE_ORDER_MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe": "utf-16",  # what Excel calls "Unicode Text"
@@ -125,11 +124,11 @@ def _text(path: Path) -> tuple[str, list[str]]:
 
 def _records(path: Path, text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The names of the columns, and the numbered records below them that hold anything."""
-    separators = list(SEPARATORS)
+    separators = SEPARATORS
     if told := SEPARATOR_LINE.match(text):
-        text, separators = text[told.end() :], [told[1]]
+        text, separators = text[told.end() :], (told[1],)
     headers = {separator: _header(text, separator) for separator in separators}
-    separator = max(headers, key=lambda one: len(set(headers[one]).intersection(KNOWN)))
+    separator = max(headers, key=lambda one: _likeness(headers[one]))
     records = _parsed(path, text, separator)
     first = next(records, None)
     if first is None:
@@ -148,6 +147,11 @@ def _records(path: Path, text: str) -> tuple[list[str], Iterator[tuple[int, list
 
 def _names(record: list[str]) -> list[str]:
     return [name.replace("\ufeff", "").strip().lower() for name in record]
+
+
+def _likeness(header: list[str]) -> tuple[int, int]:
+    """How much this is the header of such a table."""
+    return len(set(header).intersection(KNOWN)), len(header)
 
 
 def _header(text: str, separator: str) -> list[str]:

@@ -13,6 +13,7 @@ COMMANDS = [
     ["archive", "get"],
     ["archive", "extract"],
     ["archive", "occluded-duke"],
+    ["own-table"],
     ["take"],
     ["verify"],
     ["dataset-table"],

@@ -142,6 +142,10 @@ def readers(finished, tmp_path_factory):
     for person, name in zip(("anna", "bert"), images["image"], strict=False):
         shutil.copy(shop / name, root / f"photos/{person}.jpg")
     images[["image", "split", "pid", "camid"]].to_csv(root / "photos/mine.csv", index=False)
+    for number, row in enumerate(images.itertuples()):
+        person = root / "people" / str(row.pid)
+        person.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shop / row.image, person / f"c{row.camid}_{number}.jpg")
     shutil.copy(root / STUDENT, root / "model.safetensors")
     fresh = root / "fresh/data/study/occluded_duke"
     fresh.mkdir(parents=True)

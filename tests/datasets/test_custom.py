@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from pgfl.datasets import taken
 from pgfl.datasets.custom import take
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
@@ -86,8 +87,15 @@ def test_training_only_and_testing_only_sets_are_fine(tmp_path, mine):
     [
         ("image,split\nanna/1.jpg,train\n", ["column pid is missing"]),
         ("image,split,pid\nanna/1.jpg,train,\n", ["row 2: pid is empty"]),
-        ("image,split,pid,camid\nanna/1.jpg,train,1,\n", ["row 2: camid is empty"]),
-        ("image,split,pid\nanna/1.jpg,test,1\n", ["split 'test' is none of"]),
+        (
+            "image,split,pid,camid\nanna/1.jpg,train,1,\nanna/2.jpg,train,1,7\n",
+            ["row 2: camid is empty"],
+        ),
+        ("image,split,pid\nanna/1.jpg,test,1\n", ["row 2: split 'test' is none of train, query"]),
+        (
+            "image,split,pid\nanna/1.jpg,train,1\nanna/1.jpg,train,2\n",
+            ["row 3: image 'anna/1.jpg': listed twice in train .* with pid '1', now '2'"],
+        ),
         (
             "image,split,pid\n../x.jpg,train,1\n/etc/x.jpg,train,1\nno.jpg,train,1\n",
             [
@@ -132,3 +140,91 @@ def test_a_damaged_image_leaves_the_old_data_set_alone(tmp_path, mine):
     with pytest.raises(UserError, match=r"eve/1\.jpg: not an image"):
         take(table, images, tmp_path / "out")
     assert (tmp_path / "out" / "manifest.csv").read_bytes() == before
+
+
+def refusal(*arguments):
+    with pytest.raises(UserError) as caught:
+        take(*arguments)
+    return str(caught.value).splitlines()
+
+
+def test_a_wrong_folder_is_said_once_with_the_right_one(tmp_path, mine):
+    table, images = mine(WITH_WORDS)
+    for wrong, hint in (
+        (images.parent, f"They are below {images}: name that as the folder of the images"),
+        (images / "anna", f"They are below {images}: name that as the folder of the images"),
+        (tmp_path / "no", "but there is no such folder. Name the folder that they start from"),
+    ):
+        (line,) = refusal(table, wrong, tmp_path / "out")
+        first = f"the first is looked for at {wrong}/eve/1.jpg"
+        assert line.startswith(f"{table}: none of the 5 images is below {wrong}: {first}")
+        assert hint in line
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "hint"),
+    [
+        ("photos/", ".jpg", "They are there without the 'photos/' before their names"),
+        ("", "", "Their names lack the ending '.jpg'"),
+    ],
+)
+def test_names_that_begin_or_end_otherwise_are_said_once(tmp_path, mine, before, after, hint):
+    header, *rows = WITH_WORDS.splitlines()
+    names, others = zip(*(row.split(".jpg", 1) for row in rows), strict=True)
+    rows = [f"{before}{name}{after}{rest}" for name, rest in zip(names, others, strict=True)]
+    (line,) = refusal(*mine("\n".join([header, *rows])), tmp_path / "out")
+    assert line.endswith(hint)
+
+
+def test_many_missing_images_are_ten_lines(tmp_path, mine):
+    missing = "".join(f"no{number}.jpg,train,1\n" for number in range(40))
+    lines = refusal(*mine(f"image,split,pid\nanna/1.jpg,train,1\n{missing}"), tmp_path / "out")
+    assert len(lines) == 11 and lines[-1].endswith("mine.csv: and 30 more")
+
+
+def test_a_split_that_is_none_is_said_once_with_its_rows(tmp_path, mine):
+    (line,) = refusal(*mine(WITH_WORDS.replace("query", "Test")), tmp_path / "out")
+    assert "row 3 and 1 more: split 'test' is none of train, query, gallery" in line
+
+
+def test_windows_paths_and_the_other_accents_are_found(tmp_path, mine):
+    text = "Image;Split;PID\nanna\\1.jpg;Train;1\nanna\\2.jpg;Train;1\nj\u00f6rg.jpg ;TRAIN;2\n"
+    table, images = mine(text)
+    (images / "eve/1.jpg").rename(images / "jo\u0308rg.jpg")
+    manifest = take(table, images, tmp_path / "out")
+    assert list(manifest.image) == [f"images/{n}.jpg" for n in ("anna/1", "anna/2", "jo\u0308rg")]
+    assert taken.stamp_of(table, images, tmp_path / "out") == ""
+    assert taken.since(table, images, tmp_path / "out") == []
+
+
+def test_one_photograph_under_two_names_and_people_is_refused(tmp_path, mine):
+    table, images = mine(WITH_WORDS.replace("anna/2.jpg,gallery,anna", "anna/2.jpg,gallery,eva"))
+    (images / "anna/2.jpg").write_bytes((images / "anna/1.jpg").read_bytes())
+    assert refusal(table, images, tmp_path / "out")[-1] == (
+        f"{table}: anna/1.jpg (query) and anna/2.jpg (gallery) are the same photograph, but of "
+        "two people ('anna' and 'eva')"
+    )
+
+
+def test_one_photograph_in_train_and_test_is_refused(tmp_path, mine):
+    table, images = mine(WITH_WORDS.replace("train,eve", "train,anna"))
+    (images / "eve/1.jpg").write_bytes((images / "anna/1.jpg").read_bytes())
+    lines = refusal(table, images, tmp_path / "out")
+    assert lines[0].endswith("id anna is in both train and test")
+    assert "eve/1.jpg (train) and anna/1.jpg (query) are the same photograph: take" in lines[1]
+
+
+def test_a_query_in_the_gallery_needs_its_own_camera(tmp_path, mine):
+    rows = "anna/1.jpg,query,1\nanna/1.jpg,gallery,1\nanna/2.jpg,gallery,1\n"
+    (line,) = refusal(*mine(f"image,split,pid\n{rows}"), tmp_path / "out")
+    assert "anna/1.jpg: query and gallery list the same photograph, so that the query" in line
+
+
+def test_doubts_and_what_was_forgiven_are_printed(tmp_path, mine, capsys):
+    rows = "anna/1.jpg;train; Anna\nanna/2.jpg;train;anna\nbob/1.jpg;train;bob\n"
+    table, images = mine(f"image;split;pid\n{rows}")
+    take(table, images, tmp_path / "out")
+    note, near, alone = capsys.readouterr().out.splitlines()
+    assert note == f"note: {table}: pid: blanks around 1 values are taken off, as in ' Anna'"
+    assert near.startswith(f"warning: {table}: 'Anna' (in 1) and 'anna' (in 1) count as 2 people")
+    assert alone.startswith(f"warning: {table}: train has only one image of 3 people")

@@ -1,4 +1,5 @@
 import json
+import struct
 from dataclasses import dataclass
 
 import pandas as pd
@@ -165,9 +166,57 @@ def test_problems_are_all_found():
     assert problems == [
         "a: listed twice in train",
         "id 1 is in both train and test",
-        "r: a query without a match in the gallery",
+        "r: a query without a match in the gallery: its person is there, but of the same camera "
+        "only",
     ]
     assert find_problems(table()) == ["no images"]
+
+
+def test_one_camera_alone_is_said_once():
+    rows = [(f"{i}", "query", i, 5) for i in range(50)] + [("g", "gallery", 1, 5)]
+    (line,) = find_problems(table(*rows))
+    assert line.startswith("no query has a match: all 51 images of query and gallery are of one")
+    assert line.endswith("leave the column camid out if the cameras are not known")
+    two = find_problems(table(*rows, ("h", "gallery", 1, 6)))
+    assert len(two) == 11 and two[-1] == "and 39 more"
+
+
+def test_of_many_findings_of_a_kind_ten_are_said():
+    rows = [(f"{i}", split, i, 1) for i in range(30) for split in ("train", "gallery")]
+    rows += [(f"q{i}", "query", 100 + i, 1) for i in range(12)] + [("x", "gallery", 999, 2)]
+    lines = find_problems(table(*rows))
+    assert lines[10] == "and 20 more" and lines[21] == "and 2 more" and len(lines) == 22
+
+
+def test_of_many_changed_images_ten_are_said(tmp_path):
+    rows = table(*((f"{i:02d}", "train", i, 1) for i in range(30)))
+    before, now = rows.assign(sha256="a"), rows.assign(sha256="b")
+    with pytest.raises(UserError) as caught:
+        verify_rows(before, now, tmp_path)
+    assert str(caught.value).splitlines()[-1] == f"{tmp_path}: and 20 more"
+    with pytest.raises(UserError) as caught:
+        verify_rows(before, now.iloc[:15], tmp_path)
+    lines = str(caught.value).splitlines()
+    assert lines[10].endswith("and 5 more") and lines[-1].endswith("and 5 more")
+
+
+def test_empty_images_are_called_empty_ten_times(folder):
+    names = [f"images/e{number:02d}.jpg" for number in range(14)]
+    for name in names:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        build(folder, [*ENTRIES, *(Entry(name, "train", 9, 1) for name in names)])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{folder}: images/e00.jpg: is empty (0 bytes); get this file again"
+    assert len(lines) == 11 and lines[-1] == f"{folder}: and 4 more"
+
+
+def test_an_image_of_too_many_pixels_is_said(folder):
+    # A bitmap's header alone declares 1.6 thousand million of them.
+    size = struct.pack("<IiiHH6I", 40, 40_000, 40_000, 1, 24, *[0] * 6)
+    (folder / "images/a.jpg").write_bytes(struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54) + size)
+    with pytest.raises(UserError, match=r"images/a\.jpg: not an image, or damaged"):
+        build(folder)
 
 
 def test_a_query_needs_a_gallery_and_a_gallery_a_query():

@@ -5,7 +5,7 @@ import pytest
 
 from pgfl.datasets import taken
 from pgfl.datasets.custom import take
-from pgfl.datasets.taken import stamp_of
+from pgfl.datasets.taken import since, stamp_of
 from pgfl.errors import UserError
 
 
@@ -86,3 +86,23 @@ def test_rows_that_are_new_are_the_tables_own_change(mine):
     table, _, _ = mine
     table.write_text(table.read_text() + "bob/1.jpg,train,3\n")
     assert stamp_of(*mine) == ""
+
+
+def test_since_says_what_is_no_longer_as_it_was_taken(mine):
+    table, images, _ = mine
+    assert since(*mine) == []
+    change(images / "anna/2.jpg")
+    (images / "anna/1.jpg").unlink()
+    table.write_text(table.read_text().replace("eve/1.jpg", "eve/2.jpg"))
+    assert since(*mine) == [
+        f"{images / 'anna/2.jpg'}: has changed since it was taken",
+        f"{images / 'anna/1.jpg'}: is gone since it was taken",
+        f"{table}: 'eve/2.jpg' is new",
+        f"{table}: 'eve/1.jpg' is no longer in it",
+    ]
+
+
+def test_another_separator_of_the_same_table_changes_nothing(mine):
+    table, _, _ = mine
+    table.write_text(table.read_text().replace(",", ";"), encoding="utf-16")
+    assert stamp_of(*mine) == "" and since(*mine) == []

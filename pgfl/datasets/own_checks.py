@@ -23,20 +23,24 @@ def repeated_rows(table: pd.DataFrame) -> list[str]:
         table: columns image, split, pid and, possibly, camid; its index are row numbers.
     """
     problems = defaultdict(list)
-    for _, rows in table[table.duplicated(["image", "split"], keep=False)].groupby(
-        ["image", "split"]
-    ):
-        first = rows.iloc[0]
-        for number, row in rows.iloc[1:].iterrows():
-            where = f"row {number}: image {shown(row['image'])}: listed twice in {row['split']}"
-            also = f"{where} (row {rows.index[0]} lists it already"
-            if row.equals(first):
-                problems["same"].append(f"{also}, with the same values)")
-            else:
-                other = next(column for column in ("pid", "camid") if row[column] != first[column])
-                values = f"{other} {shown(first[other])}, now {shown(row[other])}"
-                problems[other].append(f"{also}, with {values})")
+    firsts: dict[tuple[str, str], Any] = {}
+    for row in table[table.duplicated(["image", "split"], keep=False)].itertuples():
+        first = firsts.setdefault((row.image, row.split), row)
+        if first is row:
+            continue
+        where = f"row {row.Index}: image {shown(row.image)}: listed twice in {row.split}"
+        also = f"{where} (row {first.Index} lists it already"
+        other = next((c for c in ("pid", "camid") if _differ(c, first, row)), None)
+        if other is None:
+            problems["same"].append(f"{also}, with the same values)")
+        else:
+            before, now = (shown(getattr(one, other)) for one in (first, row))
+            problems[other].append(f"{also}, with {other} {before}, now {now})")
     return [line for lines in problems.values() for line in lines]
+
+
+def _differ(column: str, one: Any, other: Any) -> bool:
+    return getattr(one, column, "") != getattr(other, column, "")
 
 
 def repeated_photographs(table: pd.DataFrame) -> list[str]:
@@ -72,9 +76,10 @@ def repeated_photographs(table: pd.DataFrame) -> list[str]:
 
 def _alike(table: pd.DataFrame) -> Iterator[list[Any]]:
     """Rows of the same content, wherever there are several."""
-    alike = table[table.duplicated("sha256", keep=False)]
-    for _, rows in alike.groupby("sha256", sort=False):
-        yield list(rows.itertuples())
+    groups = defaultdict(list)
+    for row in table[table.duplicated("sha256", keep=False)].itertuples():
+        groups[row.sha256].append(row)
+    yield from groups.values()
 
 
 def _finds_itself(rows: list[Any]) -> tuple[Any, Any] | None:

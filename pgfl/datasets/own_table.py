@@ -51,18 +51,19 @@ def read_own_table(path: Path) -> OwnTable:
     """
     text, notes = _text(path)
     header, records = _records(path, text)
+    places = {name: header.index(name) for name in KNOWN if name in header}
     rows, too_long = {}, []
     for number, record in records:
-        if any(value.strip() for value in record[len(header) :]):
+        if any(map(str.strip, record[len(header) :])):
             too_long.append(f"row {number}: has more values than there are columns")
         values = record + [""] * (len(header) - len(record))
-        rows[number] = {n: v for n, v in zip(header, values, strict=False) if n in KNOWN}
+        rows[number] = {name: values[place] for name, place in places.items()}
     if rows and not any(row.get("camid", "x").strip() for row in rows.values()):
         notes.append("the column camid is empty: read as if it were left out")
         for row in rows.values():
             del row["camid"]
     problems = few(too_long)
-    for column in (name for name in KNOWN if name in header):
+    for column in places:
         empty = [n for n, row in rows.items() if not row.get(column, "x").strip()]
         problems += few([f"row {number}: {column} is empty" for number in empty])
     if problems:
@@ -168,7 +169,7 @@ def _parsed(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[s
     try:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         for number, record in enumerate(lines, start=1):
-            if any(value.strip() for value in record):
+            if any(map(str.strip, record)):
                 yield number, record
     except (csv.Error, ValueError, TypeError) as error:
         # Strict: a forgotten quotation mark would swallow all rows up to the next one.

@@ -470,7 +470,8 @@ def test_the_published_numbers_of_identities_are_those_that_manifests_are_checke
 )
 def test_a_table_of_ones_own_must_fill_a_batch(tmp_path, rows, message):
     table = tmp_path / "mine.csv"
-    table.write_text("\n".join(["split,pid", *rows]))
+    lines = [f"{number}.jpg;{row.replace(',', ';')}" for number, row in enumerate(rows)]
+    table.write_text("\n".join(["Image;Split;PID", *lines]))
     config = load_config({"datasets": {"mine": {"table": str(table)}}})
     with pytest.raises(UserError, match=message):
         config.check_batches("pgfl_kd", "mine")

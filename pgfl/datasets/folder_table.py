@@ -92,8 +92,8 @@ def table_of_folder(
     _check(folder, divided)
     if distractors:
         said.append(
-            f"note: {distractors} people of the test half cannot be found again (one image, or "
-            "one camera only): they are in the gallery"
+            "note: whoever has one image, or one camera only, is no query but in the gallery: "
+            f"{distractors} of the test half"
         )
     return FolderTable(_frame(divided), said)
 

@@ -135,7 +135,7 @@ def _doubtful_words(column: pd.Series) -> list[str]:
         groups[_plain(word)].append(word)
     said = few(
         [
-            f"{' and '.join(f'{shown(word)} (in {rows[word]})' for word in words)} count as "
+            f"{' and '.join(f'{shown(word)} (rows: {rows[word]})' for word in words)} count as "
             f"{len(words)} {what}; write them alike if they are one"
             for words in groups.values()
             if len(words) > 1

@@ -184,10 +184,7 @@ def _forgiven(rows: dict[int, dict[str, str]], notes: list[str]) -> dict[int, di
         values = [row[column] for row in rows.values() if column in row]
         padded = [value for value in values if value != value.strip()]
         if padded:
-            notes.append(
-                f"{column}: blanks around {len(padded)} values are taken off, as in "
-                f"{shown(padded[0])}"
-            )
+            notes.append(f"{column}: blanks around values are taken off, as in {shown(padded[0])}")
         # One word in the column, and 1.0 is a word as well: programs write 1.0 for all or none.
         if values and all(DECIMAL.fullmatch(value.strip()) for value in values):
             notes.append(f"{column}: {shown(values[0].strip())} and the like are whole numbers")

@@ -225,6 +225,8 @@ def test_doubts_and_what_was_forgiven_are_printed(tmp_path, mine, capsys):
     table, images = mine(f"image;split;pid\n{rows}")
     take(table, images, tmp_path / "out")
     note, near, alone = capsys.readouterr().out.splitlines()
-    assert note == f"note: {table}: pid: blanks around 1 values are taken off, as in ' Anna'"
-    assert near.startswith(f"warning: {table}: 'Anna' (in 1) and 'anna' (in 1) count as 2 people")
+    assert note == f"note: {table}: pid: blanks around values are taken off, as in ' Anna'"
+    assert near.startswith(
+        f"warning: {table}: 'Anna' (rows: 1) and 'anna' (rows: 1) count as 2 people"
+    )
     assert alone.startswith(f"warning: {table}: train has only one image of 3 people")

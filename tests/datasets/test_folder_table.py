@@ -69,7 +69,7 @@ def test_one_camera_is_none_and_that_is_said():
 def test_who_cannot_be_found_again_is_in_the_gallery():
     made = table_of_folder(FOLDER, ["x_c1_1.jpg", "x_c1_2.jpg", *names(2)], PATTERN, train=0)
     assert set(made.table["split"][made.table["pid"] == "x"]) == {"gallery"}
-    assert any(line.startswith("note: 1 people of the test half") for line in made.understood)
+    assert made.understood[-1].endswith("is no query but in the gallery: 1 of the test half")
 
 
 def test_splits_that_names_tell_are_kept_and_test_is_divided():

@@ -114,7 +114,7 @@ def doubtful(pids, split="query", contents=None):
 def test_names_that_people_hardly_tell_apart_are_doubted(one, other):
     (line,) = doubtful([one, other, other, "bert"])
     assert "count as 2 people; write them alike if they are one" in line
-    assert f"{one!r} (in 1)" in line and f"{other!r} (in 2)" in line
+    assert f"{one!r} (rows: 1)" in line and f"{other!r} (rows: 2)" in line
 
 
 def test_other_names_are_not_doubted():

@@ -120,7 +120,7 @@ def test_blanks_around_a_person_are_taken_off_and_said(read):
         ["a", "train", "Anna"],
         ["b", "train", "Anna"],
     ]
-    assert read.notes == ["pid: blanks around 1 values are taken off, as in 'Anna '"]
+    assert read.notes == ["pid: blanks around values are taken off, as in 'Anna '"]
 
 
 def test_an_empty_camera_column_is_as_good_as_none(read):

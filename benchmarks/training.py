@@ -25,14 +25,14 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from trainer import Trainer
 
 from pgfl.allocator import keep_freed_memory
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
 from pgfl.devices import autocast, pick_device
 from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
-from pgfl.models.pgfl import PGFL, Normalize
+from pgfl.models.pgfl import Normalize
 from pgfl.models.resnet import build_resnet
 from pgfl.pose.heatmaps import merge, spatial_softmax
 from pgfl.pose.hrnet import PoseNetwork
@@ -40,7 +40,7 @@ from pgfl.pose.store import HeatmapReader, HeatmapWriter
 from pgfl.recipe import Recipe
 from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
-from pgfl.training.task import Batch, losses
+from pgfl.training.task import Batch
 
 BASELINE = {"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}
 JPEG_QUALITY = 92
@@ -144,28 +144,6 @@ def print_table(title: str, unit: str, found: dict[str, float], shown: str, *bas
     for name, value in found.items():
         cells = [name, f"{value:{shown}}", *(f"{value / found[base]:.3f}" for base in bases)]
         print(f"| {' | '.join(cells)} |", flush=True)
-
-
-class Trainer:
-    """A network, its optimiser, and the step of the training loop."""
-
-    def __init__(self, recipe: Recipe, device: torch.device, identities: int = 702):
-        self.recipe, self.device = recipe, device
-        model = PGFL(self.recipe.model, self.recipe.loss, identities)
-        self.model = model.to(device, memory_format=torch.channels_last).train()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, weight_decay=5e-4, fused=True)
-
-    def step(self, batch: Batch, network: nn.Module | None = None) -> None:
-        """Forward, backward, update; `network` is the model, compiled."""
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device, "auto"):
-            network = self.model if network is None else network
-            terms = losses(network, batch, self.recipe.loss)
-        torch.stack(list(terms.values())).sum().backward()
-        # As the loop does for history.csv.
-        get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        self.optimizer.step()
 
 
 def random_batch(scale: Scale, device: torch.device) -> Batch:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 
 from pgfl.models.pgfl import PGFL
@@ -16,7 +15,7 @@ from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
 from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, batches
 from pgfl.training.live import Live
-from pgfl.training.meter import Meter, check_weights, warn_of_jump
+from pgfl.training.meter import Meter, check_weights, get_total_norm, warn_of_jump
 from pgfl.training.parallel import average_gradients, gather
 from pgfl.training.task import losses
 

@@ -1,6 +1,7 @@
 """How the steps of an epoch went: sums kept on the device, so that a step never waits for them."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -57,6 +58,11 @@ class Meter:
     def most(self, name: str) -> float:
         """The largest value of a term in the steps so far."""
         return self._most[self._names.index(name)].item()
+
+
+def get_total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """The Euclidean length of all tensors together, as torch has it itself from 2.6 on."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
 
 def check_finite(values: dict[str, float], epoch: int, step: int) -> None:

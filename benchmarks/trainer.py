@@ -1,0 +1,55 @@
+"""The step of the training loop by itself, for measuring: no loader, no Fabric, no files."""
+
+import torch
+from torch import nn
+
+from pgfl.devices import autocast
+from pgfl.models.pgfl import PGFL
+from pgfl.recipe import Recipe
+from pgfl.training.meter import get_total_norm
+from pgfl.training.task import Batch, losses
+
+KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def cast(device: torch.device, precision: str) -> torch.autocast:
+    """The autocast context of `fp32`, `bf16`, `fp16` or `auto` (what training takes there)."""
+    if precision == "auto":
+        return autocast(device, "auto")
+    return torch.autocast(device.type, KINDS[precision], enabled=precision != "fp32")
+
+
+class Trainer:
+    """A network, its optimiser, and the step of the training loop."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        identities: int = 702,
+        precision: str = "auto",
+    ):
+        self.recipe, self.device, self.precision = recipe, device, precision
+        model = PGFL(recipe.model, recipe.loss, identities)
+        self.model = model.to(device, memory_format=torch.channels_last).train()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(
+            trained, recipe.training.learning_rate, weight_decay=5e-4, fused=True
+        )
+        # Small gradients of fp16 would become zero; in other precisions it does nothing.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def step(self, batch: Batch, network: nn.Module | None = None) -> torch.Tensor:
+        """Forward, backward, update; `network` is the model, compiled. Gives the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with cast(self.device, self.precision):
+            network = self.model if network is None else network
+            terms = losses(network, batch, self.recipe.loss)
+        loss = torch.stack(list(terms.values())).sum()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        # As the loop does for history.csv.
+        get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()

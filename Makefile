@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-faults test-slurm fuzz lint format venv clean
+.PHONY: demo test test-faults test-slurm gpu fuzz lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -26,6 +26,16 @@ test-slurm: $(VENV)
 		3) ;; \
 		*) exit 1 ;; \
 	esac
+
+# All about one GPU on one page, in eight minutes, by the first python here whose torch sees it;
+# needs no .venv. GPU="--device cpu --small" rehearses it without one (docs/benchmarks.md).
+gpu: ASKED = $(if $(filter command environment,$(origin PYTHON)),$(PYTHON))
+gpu:
+	@for python in $(ASKED) $(BIN)/python $(PYTHON) python3 python; do \
+		"$$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null && break; \
+	done || for python in $(ASKED) $(BIN)/python $(PYTHON) python3; do \
+		"$$python" -c 'import torch' 2>/dev/null && break; \
+	done; exec "$$python" benchmarks/gpu.py $(GPU)
 
 # Damaged and hostile inputs: as many of each kind as EXAMPLES says, others at every run.
 EXAMPLES ?= 2000

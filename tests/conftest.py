@@ -4,11 +4,13 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+TESTS = Path(__file__).resolve().parent
 # The same few examples at every run; `make fuzz` draws many others.
 FUZZ = int(os.environ.get("PGFL_FUZZ", "0"))
 settings.register_profile(
@@ -27,9 +29,24 @@ settings.load_profile("many" if FUZZ else "few")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
+ON_A_GPU = {
+    "test_agreement.py",
+    *("training/test_checkpoint.py", "training/test_loop.py", "training/test_stage.py"),
+    *("retrieval/test_embed.py", "retrieval/test_guided.py", "retrieval/test_stage.py"),
+    *("retrieval/test_stress.py", "student/test_embedder.py", "student/test_stage.py"),
+    *("pose/test_hrnet.py", "pose/test_stage.py", "pose/test_views.py"),
+    *("reporting/test_responses.py", "reporting/test_speed_table.py"),
+    "models/test_student_file.py",
+}
+"""Files whose tests compute on a GPU where there is one."""
+
+
 def pytest_collection_modifyitems(items):
     """The workflow's tests first: two processes then end at about the same time."""
     items.sort(key=lambda item: "workflow" not in item.path.parts)
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix() in ON_A_GPU:
+            item.add_marker(pytest.mark.cuda)
 
 
 @pytest.fixture(autouse=True, scope="session")

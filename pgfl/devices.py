@@ -1,6 +1,8 @@
 """Choosing a device and a precision."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -40,11 +42,28 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device, precision))
 
 
-def half_precision(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast context for inference alone: `auto` (half on a GPU), `fp32` or `half`.
+@contextmanager
+def half_precision(device: torch.device, precision: str) -> Iterator[None]:
+    """The context of inference alone: `auto` (half on a GPU), `fp32` or `half`.
 
-    Half is fp16 on a GPU, four times as exact as bf16, which is what processors have.
+    Half is fp16 on a GPU, four times as exact as bf16, which is what processors have. fp32 is fp32:
+    PyTorch itself would round the factors of a GPU's convolutions to 10 bits (TF32).
     """
     wanted = precision == "half" or (precision == "auto" and device.type == "cuda")
     kind = torch.float16 if device.type == "cuda" else torch.bfloat16
-    return torch.autocast(device.type, kind, enabled=wanted)
+    with torch.autocast(device.type, kind, enabled=wanted), _exact_products(not wanted):
+        yield
+
+
+@contextmanager
+def _exact_products(wanted: bool) -> Iterator[None]:
+    """fp32 products and convolutions of a GPU without TF32, where that is wanted."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn) if wanted else ()
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pgfl.devices import pick_device
+from pgfl.devices import half_precision, pick_device
 from pgfl.images import image_batches
 from pgfl.models.student_file import load_student
 
@@ -35,10 +35,11 @@ def response_maps(model: Path, folder: Path, names: Sequence[str]) -> np.ndarray
     device = pick_device()
     student.to(device)
     size = (settings.height, settings.width)
-    responses = [
-        student.feature_map(torch.from_numpy(batch).to(device)).float().norm(dim=1).cpu()
-        for _, batch in image_batches(folder, names, size, BATCH, "responses")
-    ]
+    with half_precision(device, "fp32"):
+        responses = [
+            student.feature_map(torch.from_numpy(batch).to(device)).float().norm(dim=1).cpu()
+            for _, batch in image_batches(folder, names, size, BATCH, "responses")
+        ]
     return torch.cat(responses).numpy()
 
 

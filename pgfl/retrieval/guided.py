@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import pick_device
+from pgfl.devices import half_precision, pick_device
 from pgfl.files import file_hash, write_json
 from pgfl.images import image_batches
 from pgfl.models.matching import Matcher, load_trained
@@ -117,5 +117,6 @@ def embed_guided(
     for start, batch in image_batches(folder, names, size, batch_size, "embedding"):
         maps = torch.from_numpy(heatmaps.read(slice(start, start + len(batch))))
         images = torch.from_numpy(batch)
-        features.append(matcher(images.to(device), maps.to(device)).cpu().numpy())
+        with half_precision(device, "fp32"):
+            features.append(matcher(images.to(device), maps.to(device)).cpu().numpy())
     return np.concatenate(features)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import pick_device
+from pgfl.devices import half_precision, pick_device
 from pgfl.errors import UserError
 from pgfl.images import loaded_batches, read_image, resized
 from pgfl.models.pgfl import Student
@@ -116,7 +116,8 @@ def _embed_covered(
     at_once = max(1, batch_size // len(tried))
     for start, versions in loaded_batches(names, load, at_once, "embedding covered queries"):
         images = torch.from_numpy(np.concatenate(versions)).to(device)
-        found = student(images, after_norm).cpu().numpy()
+        with half_precision(device, "fp32"):
+            found = student(images, after_norm).cpu().numpy()
         features[start : start + len(versions)] = found.reshape(len(versions), len(tried), -1)
     return features
 

@@ -187,13 +187,15 @@ def part_branch(device: torch.device, precision: str) -> Iterator[Found]:
     yield from _both("f_P", compute, [parts], device, precision, allowed=1e-4)
 
 
-def _network(backbone: str, height: int, width: int) -> tuple[nn.Module, Tensor, Tensor]:
+def _network(device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network on the CPU, and images and maps for it; all smaller where only a CPU computes."""
     from pgfl.models.pgfl import PGFL
     from pgfl.recipe import Recipe
 
     torch.manual_seed(0)
+    height, width = (128, 64) if device.type == "cuda" else (64, 32)
     size = {"height": height, "width": width}
-    recipe = Recipe.parse({"model": {"backbone": backbone, "pretrained": False} | size})
+    recipe = Recipe.parse({"model": {"backbone": "resnet18", "pretrained": False} | size})
     network = PGFL(recipe.model, recipe.loss, identities=16)
     images = torch.randint(256, (16, height, width, 3)).byte()
     maps = torch.rand(16, 8, height // 4, width // 4).pow(8)
@@ -202,7 +204,7 @@ def _network(backbone: str, height: int, width: int) -> tuple[nn.Module, Tensor,
 
 def network(device: torch.device, precision: str) -> Iterator[Found]:
     """The whole network in training: features, logits, and the gradient of all weights."""
-    model, images, maps = _network("resnet18", 128, 64)
+    model, images, maps = _network(device)
     results = []
     for where, kind in ((torch.device("cpu"), "fp32"), (device, precision)):
         ours = copy.deepcopy(model).to(where).train()
@@ -224,7 +226,7 @@ def student(device: torch.device, precision: str) -> Iterator[Found]:
     """The features that a student's users get, by the code of `.embed` and of evaluation."""
     from pgfl.retrieval.embed import batch_features
 
-    model, images, _ = _network("resnet18", 128, 64)
+    model, images, _ = _network(device)
     ours = model.student.eval()
     want = torch.cat([torch.from_numpy(f) for f in batch_features(ours, [images.numpy()])])
     half = "fp16" if device.type == "cuda" else "bf16"
@@ -300,8 +302,9 @@ def repeats(device: torch.device, precision: str) -> Iterator[Found]:
     from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
     from pgfl.training.task import Batch
 
-    model, images, maps = _network("resnet18", 64, 32)
-    recipe = Recipe.parse({"model": {"backbone": "resnet18", "height": 64, "width": 32}})
+    model, images, maps = _network(device)
+    size = {"height": images.shape[1], "width": images.shape[2]}
+    recipe = Recipe.parse({"model": {"backbone": "resnet18", **size}})
     labels = torch.arange(4).repeat_interleave(4)
     batch = Batch(images, labels, maps / maps.sum(dim=(2, 3), keepdim=True))
     if device.type == "cuda":

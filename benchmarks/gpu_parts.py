@@ -33,10 +33,11 @@ PACKAGES = (
     "h5py", "scipy", "lightning-fabric", "pytorch-lightning", "mmpose", "mmcv-lite",
     "onedl-mmengine", "pytest", "hypothesis", "snakemake", "triton",
 )  # fmt: skip
-FIRST_STEPS = 5
-"""Over so many steps the losses of CPU and GPU have to be equal; later ones drift apart."""
-EQUAL_LOSSES = {"fp32": 2e-3, "bf16": 0.05, "fp16": 0.02}
-"""How far they may be from the CPU's in fp32, as a share of them."""
+FIRST_STEPS = {"fp32": 5, "bf16": 1, "fp16": 1}
+"""Over so many steps losses have to equal the CPU's in fp32; later ones drift apart, those of half
+precision from the first update on."""
+EQUAL_LOSSES = {"fp32": 2e-3, "bf16": 0.03, "fp16": 0.01}
+"""How far they may be from them, as a share: bf16 on a CPU is up to 0.005 off in the first."""
 
 
 class Work:
@@ -167,7 +168,7 @@ def seconds_each(
 
 @contextlib.contextmanager
 def switches(
-    tf32: bool = False, deterministic: bool = True, fill: bool = False, trials: bool = False
+    tf32: bool = False, deterministic: bool = True, fill: bool = True, trials: bool = False
 ) -> Iterator[None]:
     """PyTorch's switches as training sets them: strict, no TF32; put back afterwards.
 
@@ -264,7 +265,7 @@ def agreement(work: Work) -> None:
                     for found in check(work.device, precision):
                         verdict = "" if found.agrees else "**no**"
                         error = f"{found.error:.1e}"
-                        row(f"{found.what}, {precision}", error, f"{found.allowed:.0e}", verdict)
+                        row(f"{found.what}, {precision}", error, f"{found.allowed:.1e}", verdict)
                         if not found.agrees:
                             work.failed.append(f"{found.what}, {precision}: error {error}")
 
@@ -291,7 +292,7 @@ def step(work: Work) -> None:
     count = scale.identities * scale.images
     print(
         f"{count} images of {scale.height}x{scale.width}, {scale.backbone}, data already on the "
-        "device, as training sets PyTorch's switches (strict; memory is not filled). The bare "
+        "device, PyTorch's switches as training has them (strict). The bare "
         "network is forward, backward and a fused Adam step on normalised pixels, with the same "
         "switches. Aim: a share of 90 % for `shared`, which has the same network."
     )
@@ -380,8 +381,8 @@ def _switched(work: Work, scale: Any, recipe: Any) -> None:
     batch = random_batch(scale, work.device)
     precision = work.precisions()[0]
     ways = {
-        "strict, memory filled (torch's default)": {"fill": True},
-        "strict": {},
+        "strict, as training has it": {},
+        "strict, but unwritten memory is not filled": {"fill": False},
         "not strict": {"deterministic": False},
         "not strict, cuDNN tries its algorithms": {"deterministic": False, "trials": True},
     }
@@ -442,8 +443,8 @@ def _study(work: Work, precision: str) -> Any:
             "model": {"backbone": "resnet18", "pretrained": False} | size,
             "training": {
                 "epochs": 2 if work.small else 10,
-                "identities": 4 if work.small else 16,
-                "images": 4,
+                "identities": 2 if work.small else 16,
+                "images": 2 if work.small else 4,
                 "milestones": [1] if work.small else [6, 9],
                 "learning_rate": 1e-3,
                 "precision": precision,
@@ -463,7 +464,7 @@ def _drawn(work: Work, folder: Path) -> tuple[Path, Path]:
     from pgfl.pose.settings import PoseSettings
     from pgfl.pose.true_joints import make_true_heatmaps
 
-    people = (8, 4) if work.small else (160, 60)
+    people = (4, 4) if work.small else (160, 60)
     height, width = (64, 32) if work.small else (128, 64)
     settings = SyntheticSettings(
         difficulty=0.6,
@@ -471,7 +472,7 @@ def _drawn(work: Work, folder: Path) -> tuple[Path, Path]:
         width=width,
         train_identities=people[0],
         test_identities=people[1],
-        images=8,
+        images=4 if work.small else 8,
     )
     archive, data = folder / "drawn.zip", folder / "data"
     synthesize("market1501", archive, settings)
@@ -482,7 +483,7 @@ def _drawn(work: Work, folder: Path) -> tuple[Path, Path]:
     pose = PoseSettings(height=height, width=width)
     make_true_heatmaps(data / "manifest.csv", "train", joints, folder / "train.h5", pose)
     print(
-        f"{people[0]} drawn people of 8 images to train on and {people[1]} others to be found, "
+        f"{people[0]} drawn people of {settings.images} images to train on and {people[1]} others to be found, "
         f"{height}x{width}, ResNet-18 from random weights, maps of the true joints.\n"
     )
     return data / "manifest.csv", folder / "train.h5"
@@ -500,7 +501,7 @@ def _first_steps(work: Work, manifest: Path, maps: Path) -> None:
     rows = read_manifest(manifest, "train")
     images = TrainingImages(manifest.parent, rows, HeatmapReader(maps), recipe)
     loader = make_loader(images, EpochSampler(images.labels, recipe, seed=0), workers=0)
-    batches = [batch for batch, _ in zip(loader, range(2 * FIRST_STEPS), strict=False)]
+    batches = [batch for batch, _ in zip(loader, range(2 * FIRST_STEPS["fp32"]), strict=False)]
     torch.manual_seed(0)
     start = Trainer(recipe, torch.device("cpu"), images.num_identities, "fp32")
     weights = {name: value.clone() for name, value in start.model.state_dict().items()}
@@ -516,12 +517,12 @@ def _first_steps(work: Work, manifest: Path, maps: Path) -> None:
     table("The loss of the first steps, from the same weights and batches", "step", *columns)
     for place in range(len(batches)):
         row(place + 1, *(f"{column[place]:.5f}" for column in columns.values()))
-    want = columns["CPU, fp32"]
     for name, got in list(columns.items())[1:]:
-        apart = max(abs(g - w) / w for g, w in zip(got[:FIRST_STEPS], want, strict=False))
-        allowed = EQUAL_LOSSES[name.rpartition(" ")[2]]
+        precision = name.rpartition(" ")[2]
+        want, allowed = columns["CPU, fp32"][: FIRST_STEPS[precision]], EQUAL_LOSSES[precision]
+        apart = max(abs(g - w) / w for g, w in zip(got, want, strict=False))
         print(
-            f"\n{name}: at most {apart:.1e} of the loss away in the first {FIRST_STEPS} steps "
+            f"\n{name}: at most {apart:.1e} of the loss away in the first {len(want)} step(s) "
             f"(allowed: {allowed:.0e})."
         )
         if not apart <= allowed:

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import gpu  # noqa: E402
+import gpu_parts  # noqa: E402
 
 sys.path.remove(str(ROOT / "benchmarks"))
 
@@ -49,40 +51,72 @@ def states(page):
     return dict(re.findall(r"^\| (.+?) \| (.+?) \| +\d+ \|$", page, flags=re.MULTILINE))
 
 
-def test_a_rehearsal_measures_and_compares(tmp_path):
-    out = tmp_path / "page.md"
-    result = rehearse(out, "--only", "machine", "step", "student", "--minutes", "6")
-    assert result.returncode == 0, result.stdout + result.stderr
-    page = out.read_text()
-    found = states(page)
-    assert [found[gpu.PARTS[name].title] for name in ("machine", "step", "student")] == [
-        "done"
-    ] * 3
-    assert found[gpu.PARTS["pose"].title] == "not asked for"
-    shares = re.findall(r"^\| PGFL-KD, `shared`, (\w+) \| .* \| (.*)% \|", page, re.MULTILINE)
-    assert {name for name, _ in shares} == {"fp32", "bf16"}
-    assert all(0 < float(share) < 300 for _, share in shares)
-    assert "| cpu |" in page and "`.embed` of JPEG files, half" in page
-
-
 def test_missing_packages_leave_out_what_needs_them_and_no_more(tmp_path):
     out = tmp_path / "page.md"
-    missing = ("mmpose", "lightning_fabric", "scipy")
-    result = rehearse(
-        out, "--only", "agreement", "training", "pose", "--minutes", "6", without=missing
-    )
+    result = rehearse(out, "--only", "machine", "pose", "--minutes", "8", without=["mmpose"])
     assert result.returncode == 0, result.stdout + result.stderr
     page = out.read_text()
     found = states(page)
+    assert found[gpu.PARTS["machine"].title] == "done"
     assert found[gpu.PARTS["pose"].title] == "left out"
-    assert found[gpu.PARTS["training"].title] == "done in part"
-    assert found[gpu.PARTS["agreement"].title] == "done in part"
+    assert found[gpu.PARTS["step"].title] == "not asked for"
     assert "the package `mmpose` is missing: hrnet_small (MMPose)" in page
-    assert "the package `lightning_fabric` is missing: ten epochs in bf16, ten epochs in" in page
-    assert "the package `scipy` is missing: reranking in" in page
-    # What needs none of them is there, and equal.
-    assert page.count("of the loss away in the first 5 steps") == 2
-    assert "| feature global, fp32 |" in page and "**no**" not in page
+    assert "| processor |" in page and "Memory is copied at" in page
+
+
+def small(seconds=1000):
+    return gpu_parts.Work(torch.device("cpu"), seconds, small=True)
+
+
+def test_what_goes_wrong_in_a_piece_is_said_and_the_part_goes_on(capsys):
+    work = small()
+
+    def fall():
+        raise ValueError("an operation has no\ndeterministic implementation")
+
+    def without():
+        raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
+
+    assert work.piece("one", lambda: 1) == 1
+    assert work.piece("two", fall) is work.piece("three", without) is None
+    assert work.piece("four", lambda: 4, needs=10_000) is None
+    assert work.end() == gpu.FAILED
+    said = capsys.readouterr().out
+    assert "**Failed:** two: ValueError: an operation has no\n" in said
+    assert "the package `scipy` is missing: three" in said and "want of time: four" in said
+
+
+def test_a_part_without_any_piece_done_is_left_out(capsys):
+    work = small()
+    with work.guarded("all"):
+        raise ModuleNotFoundError(name="h5py")
+    assert work.end() == gpu.LEFT_OUT and "`h5py` is missing: all" in capsys.readouterr().out
+
+
+def test_the_switches_are_put_back():
+    def switches():
+        backends = torch.backends
+        return (
+            backends.cudnn.allow_tf32,
+            backends.cudnn.benchmark,
+            backends.cuda.matmul.allow_tf32,
+            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.are_deterministic_algorithms_enabled(),
+        )
+
+    before = switches()
+    with gpu_parts.switches(tf32=True, deterministic=True, fill=False, trials=True):
+        assert switches() == (True, True, True, False, True)
+    assert switches() == before
+
+
+def test_the_student_is_measured_and_its_evaluation_compared(capsys, monkeypatch):
+    work = small()
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    gpu_parts.student(work)
+    assert work.end() == gpu.DONE
+    said = capsys.readouterr().out
+    assert "| `.embed` of JPEG files, half |" in said and "| cpu |" in said
 
 
 def test_no_time_is_no_failure(tmp_path):
@@ -141,7 +175,7 @@ def test_a_part_that_hangs_is_stopped_with_all_that_it_started(pretend, tmp_path
 def test_a_stopped_program_leaves_a_whole_page_and_no_process(tmp_path):
     out = tmp_path / "page.md"
     command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--small"]
-    command += ["--only", "machine", "agreement", "--out", str(out)]
+    command += ["--only", "machine", "pose", "--out", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     for _ in range(1200):
         if out.exists() and "| processor |" in out.read_text():

@@ -483,8 +483,8 @@ def _drawn(work: Work, folder: Path) -> tuple[Path, Path]:
     pose = PoseSettings(height=height, width=width)
     make_true_heatmaps(data / "manifest.csv", "train", joints, folder / "train.h5", pose)
     print(
-        f"{people[0]} drawn people of {settings.images} images to train on and {people[1]} others to be found, "
-        f"{height}x{width}, ResNet-18 from random weights, maps of the true joints.\n"
+        f"{people[0]} drawn people of {settings.images} images to train on and {people[1]} others "
+        f"to be found, {height}x{width}, ResNet-18 from random weights, maps of the true joints.\n"
     )
     return data / "manifest.csv", folder / "train.h5"
 

@@ -46,8 +46,8 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def half_precision(device: torch.device, precision: str) -> Iterator[None]:
     """The context of inference alone: `auto` (half on a GPU), `fp32` or `half`.
 
-    Half is fp16 on a GPU, four times as exact as bf16, which is what processors have. fp32 is fp32:
-    PyTorch itself would round the factors of a GPU's convolutions to 10 bits (TF32).
+    Half is fp16 on a GPU, four times as exact as bf16, which is what processors have. fp32 is
+    fp32: PyTorch itself would round the factors of a GPU's convolutions to 10 bits (TF32).
     """
     wanted = precision == "half" or (precision == "auto" and device.type == "cuda")
     kind = torch.float16 if device.type == "cuda" else torch.bfloat16

@@ -49,5 +49,10 @@ onstart:
     stop_if_networks_do_not_fit(workflow.dag.needrun_jobs())
 
 
+onsuccess:
+    say(*warnings_of_pose())
+
+
 onerror:
+    say(*warnings_of_pose())
     say_what_failed()

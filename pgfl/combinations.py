@@ -156,6 +156,21 @@ def _stress(config: Config) -> Iterator[str]:
         yield f"setting stress.test_sets: holds a name twice ({twice[0]!r})"
 
 
+def _poses(config: Config) -> Iterator[str]:
+    yield from config.wrong_poses
+    for where, recipe in _changed(config, "pose", "heatmaps"):
+        training = recipe.training
+        if training.pose and training.pose not in config.poses:
+            known = list(config.poses)
+            hint = did_you_mean(training.pose, known) if known else "poses has none"
+            yield f"setting {where}training.pose: no {shown(training.pose)} in poses; {hint}"
+        elif training.pose and training.heatmaps == "true":
+            yield (
+                f"setting {where}training.pose: {training.pose} is no pose of "
+                "training.heatmaps: true, which draws true joints; leave one of them out"
+            )
+
+
 def _variants(config: Config) -> Iterator[str]:
     yield from config.wrong_variants
 
@@ -166,6 +181,7 @@ CHECKS: dict[Callable[[Any], Iterator[str]], frozenset[str]] = {
     _urls: frozenset({"archives"}),
     _own_datasets: frozenset({"datasets"}),
     _variants: RECIPE,
+    _poses: RECIPE | {"pose", "poses"},
     _schedules: RECIPE,
     _devices: RECIPE | {"resources"},
     _batches: RECIPE | {"synthetic", "archives", "datasets"},

@@ -47,6 +47,9 @@ TRAIN_SET: dict[Dataset, Dataset] = {
 MADE_FROM: dict[Dataset, Dataset] = {"partial_duke": "dukemtmc_reid"}
 """For each data set without an archive, the one whose images it is made from."""
 
+IMAGES_OF: dict[Dataset, Dataset] = MADE_FROM | {"occluded_duke": "dukemtmc_reid"}
+"""For each data set without images of its own, the one that has them."""
+
 TRAIN_IDENTITIES: dict[Dataset, int] = {
     "market1501": 751,
     "dukemtmc_reid": 702,
@@ -177,6 +180,8 @@ class Config(Recipe):
     """Data sets of the user's own, by name."""
     partial_duke: PartialDukeSettings = PartialDukeSettings()
     pose: PoseSettings = PoseSettings()
+    poses: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
+    """Other readings of the pose, by name: overlays over `pose`, used by `training.pose`."""
     variants: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
     """Named overlays over `model`, `loss` and `training`; a name is a folder's name, too."""
     sweeps: SweepSettings = SweepSettings()
@@ -185,12 +190,20 @@ class Config(Recipe):
     evaluation: EvaluationSettings = EvaluationSettings()
     stress: StressSettings = StressSettings()
     resources: ResourceSettings = ResourceSettings()
+    _poses: dict[str, PoseSettings] = PrivateAttr(default_factory=dict)
+    _wrong_poses: list[str] = PrivateAttr(default_factory=list)
     _recipes: dict[str, Recipe] = PrivateAttr(default_factory=dict)
     _wrong_variants: list[str] = PrivateAttr(default_factory=list)
     _clashes: list[tuple[str, str]] = PrivateAttr(default_factory=list)
 
     def model_post_init(self, context: Any) -> None:
-        """Resolve every variant now; what is wrong with one is kept for `parse` to raise."""
+        """Resolve every pose and variant now; what is wrong is kept for `parse` to raise."""
+        for name, overlay in self.poses.items():
+            try:
+                values = merged(self.pose.model_dump(), overlay)
+                self._poses[name] = PoseSettings.model_validate(values)
+            except ValidationError as error:
+                self._wrong_poses.extend(explain(PoseSettings, error, f"poses.{name}"))
         base = self.model_dump(include=set(Recipe.model_fields))
         for name, overlay in self.variants.items():
             try:
@@ -227,6 +240,24 @@ class Config(Recipe):
     def shipped(self) -> set[str]:
         """Names of the data sets that are not the user's own."""
         return set(TRAIN_SET)
+
+    @property
+    def wrong_poses(self) -> list[str]:
+        """What is wrong with poses: one line a finding."""
+        return self._wrong_poses
+
+    @property
+    def pose_readings(self) -> dict[str, PoseSettings]:
+        """Every pose that is in order: the experiment's own under "", then those of `poses`."""
+        return {"": self.pose, **self._poses}
+
+    def pose_of(self, variant: str) -> PoseSettings:
+        """The pose that a variant is trained with, and tested with where it is needed.
+
+        Raises:
+            UserError: there is no such variant.
+        """
+        return self.pose_readings[self.recipe(variant).training.pose]
 
     @property
     def wrong_variants(self) -> list[str]:
@@ -342,8 +373,14 @@ class Config(Recipe):
 
     def is_synthetic(self, dataset: str) -> bool:
         """Whether the archive that a data set comes from is drawn by us."""
+        if dataset in self.datasets:
+            return False
         archived = MADE_FROM.get(dataset, dataset)
         return self.archives.source == "synthetic" and archived not in self.archives.files
+
+    def has_photographs(self, dataset: str) -> bool:
+        """Whether a data set's images are real: its own, or those that it is made of."""
+        return not all(map(self.is_synthetic, {dataset, IMAGES_OF.get(dataset, dataset)}))
 
 
 def load_config(user: dict[str, Any], workflow: Path = WORKFLOW) -> Config:
@@ -383,6 +420,11 @@ def label(config: Config, workflow: Path = WORKFLOW) -> str:
         if section in DECIDING
         for name, value in settings
         if name not in DECIDES_NOTHING and getattr(getattr(config, section), name) != value
+    ]
+    changed += [
+        f"poses.{name}"
+        for name, overlay in preset.poses.items()
+        if config.poses.get(name) != overlay
     ]
     changed += [
         f"variants.{name}"

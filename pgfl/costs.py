@@ -39,7 +39,7 @@ STAGES = {
         *("draw_archive", "get_archive", "extract", "extract_lists", "lay_out_occluded_duke"),
         *("crop_partial_duke", "manifest", "take_own_dataset"),
     ),
-    "pose": ("get_weights", "heatmaps", "true_heatmaps"),
+    "pose": ("get_weights", "heatmaps", "missing_heatmaps", "true_heatmaps"),
     "training": ("train",),
     "evaluation": ("evaluate", "evaluate_with_pose"),
 }
@@ -67,7 +67,8 @@ class Costs:
         """
         of = job.wildcards
         if job.rule == "heatmaps":
-            return self.images(of["dataset"], of["split"]) * self._pose
+            name = of.get("reading", "").removeprefix("@")
+            return self.images(of["dataset"], of["split"]) * self._pose(name)
         if job.rule == "train":
             recipe = self.config.recipe(of["variant"])
             images = self.images(of["train"], "train") * recipe.training.epochs
@@ -107,11 +108,12 @@ class Costs:
         published = read_published(1).set_index("dataset")
         return int(published.loc[dataset, f"{split}.{'ids' if what == 'identities' else what}"])
 
-    @functools.cached_property
-    def _pose(self) -> int:
-        return measure_pose_network(self.config.pose).macs
-
     @functools.cache  # noqa: B019 (lives as long as the command)
+    def _pose(self, reading: str) -> int:
+        """The pose network of a reading on one image."""
+        return measure_pose_network(self.config.pose_readings[reading]).macs
+
+    @functools.cache  # noqa: B019
     def _training_image(self, recipe: Recipe, identities: int) -> int:
         """The forward pass of one training image, all branches and classifiers."""
         network = PGFL(recipe.model, recipe.loss, identities).eval()
@@ -124,7 +126,7 @@ class Costs:
         return measure(Matcher(network, feature), *self._inputs(recipe)).macs
 
     def _inputs(self, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
-        pose = self.config.pose
+        pose = self.config.pose_readings[recipe.training.pose]
         size = (pose.height // STRIDE, pose.width // STRIDE)
         maps = torch.full((1, len(PARTS), *size), 1 / (size[0] * size[1]))
         image = torch.zeros(1, recipe.model.height, recipe.model.width, 3, dtype=torch.uint8)

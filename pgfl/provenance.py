@@ -20,6 +20,8 @@ WITHOUT_NUMBERS = frozenset(
         "pgfl.files",
         "pgfl.locks",
         "pgfl.obtain",
+        "pgfl.pose.check",
+        "pgfl.pose.origin",
         "pgfl.progress",
         "pgfl.provenance",
         "pgfl.training.live",

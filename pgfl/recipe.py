@@ -195,6 +195,8 @@ class TrainingSettings(Settings):
     heatmaps: Literal["estimated", "shuffled", "flat", "true"] = "estimated"
     """Controls for studies: `shuffled` gives each image another image's maps, `flat` maps that are
     the same everywhere (no pose at all), `true` stands for maps drawn from known joints."""
+    pose: str = ""
+    """The name below `poses` of the pose that gives the maps; empty: the experiment's own."""
     augment: AugmentSettings = AugmentSettings()
 
     @model_validator(mode="after")
@@ -252,6 +254,7 @@ class Recipe(Settings):
             },
             "training": {
                 "heatmaps": loss.uses_heatmaps,
+                "pose": loss.uses_heatmaps,
                 "augment": {
                     "erase_maps": loss.uses_heatmaps and self.training.augment.erase > 0,
                 },

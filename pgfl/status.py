@@ -107,7 +107,7 @@ class Heatmaps:
     """A heatmap file in the making."""
 
     name: str
-    """`{dataset}/{split}`."""
+    """`{dataset}/{split}`, and `@{pose}` behind it for one of `poses`."""
     done: int
     """Images of finished blocks."""
     images: int
@@ -132,14 +132,15 @@ class Heatmaps:
 def heatmaps(root: Path, experiment: str, now: datetime) -> list[Heatmaps]:
     """All heatmap files of an experiment that are being made, or were stopped in the making."""
     found = []
-    for folder in sorted((root / "cache" / experiment / "state" / "heatmaps").glob("*/*")):
+    for folder in sorted((root / "cache" / experiment / "state").glob("heatmaps*/*/*")):
         # Each key is a run with other settings, code or images; the last one is the one.
         runs = [blocks for key in folder.iterdir() if (blocks := _blocks(key))]
         if runs:
             blocks = max(runs, key=lambda run: run[-1][1])
-            dataset, split = folder.parts[-2:]
+            reading, dataset, split = folder.parts[-3:]
             manifest = root / "data" / experiment / dataset / "manifest.csv"
-            found.append(_progress(dataset, split, blocks, _images(manifest, split), now))
+            name = f"{dataset}/{split}{reading.removeprefix('heatmaps')}"
+            found.append(_progress(name, blocks, _images(manifest, split), now))
     return found
 
 
@@ -162,14 +163,12 @@ def _images(manifest: Path, split: str) -> int:
         return 0
 
 
-def _progress(
-    dataset: str, split: str, blocks: list[tuple[Path, float]], images: int, now: datetime
-) -> Heatmaps:
+def _progress(name: str, blocks: list[tuple[Path, float]], images: int, now: datetime) -> Heatmaps:
     size = _block_size(min(path for path, _ in blocks))
     last = [time for _, time in blocks][-LAST_BLOCKS:]
     took = last[-1] - last[0]
     return Heatmaps(
-        name=f"{dataset}/{split}",
+        name=name,
         done=min(len(blocks) * size, images or len(blocks) * size),
         images=images,
         rate=(len(last) - 1) * size / took if took > 0 else 0.0,

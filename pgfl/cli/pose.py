@@ -9,6 +9,10 @@ from pgfl.cli.arguments import JsonSettings, Out, Threads, json_settings
 from pgfl.errors import UserError
 from pgfl.machine import own_gpus
 
+Photographs = Annotated[
+    bool, typer.Option("--photographs", help="The images are real, not drawn: hrnet_small warns.")
+]
+
 app = typer.Typer(help="The cache of HRNet heatmaps.", no_args_is_help=True)
 
 
@@ -24,10 +28,12 @@ def heatmaps_make(
     ] = "1/1",
     settings: JsonSettings = "{}",
     threads: Threads = 2,
+    photographs: Photographs = False,
 ) -> None:
     """Run HRNet over one split and cache its merged heatmaps; goes on where it was stopped."""
     import torch
 
+    from pgfl.pose.origin import is_external
     from pgfl.pose.settings import PoseSettings
     from pgfl.pose.stage import make_heatmaps
 
@@ -40,6 +46,8 @@ def heatmaps_make(
     with own_gpus():
         done = make_heatmaps(manifest, split, weights, out, parsed, state, share)
     print(f"{out}: {done} images computed")
+    if share[1] == 1 and not is_external(out):
+        _say_whom_it_found(out, photographs)
 
 
 @app.command("from-joints")
@@ -82,6 +90,7 @@ def heatmaps_report(
     figure: Annotated[Path | None, typer.Option(help="Also a PNG: sheet and histograms.")] = None,
     split: Annotated[str, typer.Option(help="Default: each file's own name, as train.h5.")] = "",
     experiment: Annotated[str, typer.Option(help="Said in the title.")] = "",
+    photographs: Photographs = False,
     threshold: Annotated[
         float, typer.Option(help="A keypoint with a lower confidence counts as not found.")
     ] = 0.3,
@@ -94,11 +103,25 @@ def heatmaps_report(
     splits = {_split_of(file, split): file for file in files}
     if len(splits) < len(files):
         raise UserError(f"two of these files are of one split: {', '.join(map(str, files))}")
-    found = write_report(splits, manifest, out, figure, experiment, threshold)
+    found = write_report(
+        splits, manifest, out, figure, experiment, threshold, photographs=photographs
+    )
     print(
         f"{out}: {found.all} images, {found.nobody} with nobody found, "
         f"{found.competing} in which two people compete"
     )
+
+
+def _say_whom_it_found(file: Path, photographs: bool) -> None:
+    """The share of images in which nobody was found; a warning where no better is expected."""
+    from pgfl.pose import quality
+    from pgfl.pose.store import HeatmapReader
+
+    reader = HeatmapReader(file)
+    line = quality.nobody_line(reader.confidence()[reader.usable()])
+    if quality.warns_of_toy(reader.attributes().get("estimator"), photographs):
+        line = f"warning: {file}: {line}; {quality.TOY}; {quality.TOY_ADVICE}"
+    print(line)
 
 
 def _split_of(file: Path, split: str) -> str:

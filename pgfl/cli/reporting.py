@@ -169,8 +169,11 @@ def speed_table(
     manifest: Path,
     out: Out,
     branches: Annotated[Path, typer.Option(help="branches.safetensors of the model's own run.")],
-    weights: Annotated[Path, typer.Option(help="The pose network's checkpoint.")],
     experiment: Annotated[str, typer.Option(help="Where the model is from.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="The pose network's checkpoint; without it nothing with pose is timed."),
+    ] = None,
     pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")] = "{}",
     threads: Threads = 2,
 ) -> None:

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from pgfl.errors import UserError
-from pgfl.pose.layout import layout_problems
-from pgfl.pose.store import HeatmapReader, check_seal, damage_said
+from pgfl.pose.origin import advice
+from pgfl.pose.store import HeatmapReader
 
 TOLERANCE = 1e-3
 """How far the sum of a decoded map may be from one."""
 BLOCK = 256
+
+
+def named(images: Sequence[str], most: int = 10) -> str:
+    """Some names in a message: the first ten, and how many more there are."""
+    more = f" and {len(images) - most} more" if len(images) > most else ""
+    return ", ".join(images[:most]) + more
 
 
 def check_store(path: Path, images: Sequence[str]) -> None:
@@ -23,18 +28,25 @@ def check_store(path: Path, images: Sequence[str]) -> None:
         images: the manifest's image names of its split, in order.
 
     Raises:
-        UserError: everything that is wrong, a line each; rows with the same fault are counted
-            and the first is named.
+        UserError: everything that is wrong, a line each; images with the same fault are named,
+            the first ten of them.
     """
-    check_seal(path)
-    with damage_said(path), h5py.File(path, "r") as file:
-        problems = layout_problems(file, len(images))
-    if not problems:
-        reader = HeatmapReader(path)
-        reader.require(images)
-        problems = _contents(reader, images)
+    open_store(path, images)
+
+
+def open_store(path: Path, images: Sequence[str]) -> HeatmapReader:
+    """A reader of a file that `check_store` finds in order; what uses maps opens them by this.
+
+    The file itself is closed: worker processes forked later must not share its handle.
+    """
+    reader = HeatmapReader(path)
+    reader.require(images)
+    problems = _contents(reader, images)
+    reader.close()
     if problems:
+        problems[-1] += f"; {advice(path)}"
         raise UserError("\n".join(f"{path}: {problem}" for problem in problems))
+    return reader
 
 
 def _contents(reader: HeatmapReader, images: Sequence[str]) -> list[str]:
@@ -57,7 +69,8 @@ def _contents(reader: HeatmapReader, images: Sequence[str]) -> list[str]:
         for fault, rows in found.items():
             faults.setdefault(fault, []).extend((start + np.flatnonzero(rows)).tolist())
     return [
-        f"{fault}: {len(rows)} images, the first is row {rows[0]}, {images[rows[0]]}"
+        f"{fault}: {len(rows)} images, the first is row {rows[0]}: "
+        f"{named([images[row] for row in rows])}"
         for fault, rows in faults.items()
         if rows
     ]

@@ -88,6 +88,38 @@ def person_score(confidence: np.ndarray) -> np.ndarray:
     return np.sort(confidence, axis=1)[:, -PERSON_KEYPOINTS]
 
 
+def nobody_found(confidence: np.ndarray, threshold: float = CONFIDENCE) -> np.ndarray:
+    """In which images nobody is found: fewer than `PERSON_KEYPOINTS` reach the threshold.
+
+    Args:
+        confidence: (N, 17).
+        threshold: a keypoint with a lower confidence counts as not found.
+
+    Returns:
+        bool (N,).
+    """
+    return person_score(confidence) < threshold
+
+
+def nobody_line(confidence: np.ndarray, threshold: float = CONFIDENCE) -> str:
+    """The share of images in which nobody is found, and what that means, in one line."""
+    count, total = int(nobody_found(confidence, threshold).sum()), len(confidence)
+    return (
+        f"nobody found in {count:,} of {total:,} images ({100 * count / max(total, 1):.1f} %), "
+        f"where fewer than {PERSON_KEYPOINTS} of {confidence.shape[1]} keypoints reach "
+        f"{threshold:g}"
+    )
+
+
+def warns_of_toy(estimator: object, photographs: bool) -> bool:
+    """Whether photographs were shown to the estimator that only knows drawn people."""
+    return photographs and estimator == "hrnet_small"
+
+
+TOY = "hrnet_small was trained on drawn people, and these are photographs"
+TOY_ADVICE = "set pose.estimator: hrnet_w48, or bring maps of your own (docs/heatmaps.md)"
+
+
 @dataclass(frozen=True)
 class Modes:
     """The strongest mode of each map, and the strongest of the others that are well apart.

@@ -9,13 +9,16 @@ from pgfl.settings import FilePath, Settings
 Estimator = Literal[
     "hrnet_small", "hrnet_w32", "hrnet_w48", "hrnet_w32_256x192", "hrnet_w48_256x192"
 ]
+EXTERNAL = "external"
+"""The heatmap files are another program's, and the workflow only checks them."""
 View = Literal["crop", "topdown"]
 
 
 class PoseSettings(Settings):
     """Which HRNet sees which pixels, and how its 17 maps become 8."""
 
-    estimator: Estimator = "hrnet_w48"
+    estimator: Literal[Estimator, "external"] = "hrnet_w48"
+    """`external`: the heatmaps are another program's files (docs/heatmaps.md); none is made."""
     checkpoint: FilePath = ""
     """A weights file of your own (.pth or .safetensors); empty: the estimator's published file."""
     view: View = "crop"

@@ -24,10 +24,12 @@ from pgfl.files import file_hash, text_hash, whole_file
 from pgfl.images import loaded_batches, read_image
 from pgfl.locks import locked
 from pgfl.pose.blocks import Block, BlockFolder
+from pgfl.pose.check import named
 from pgfl.pose.estimators import architecture_code
 from pgfl.pose.heatmaps import confidences, part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
-from pgfl.pose.settings import PoseSettings
+from pgfl.pose.origin import KEPT, is_external
+from pgfl.pose.settings import EXTERNAL, PoseSettings
 from pgfl.pose.store import HeatmapWriter, encode
 from pgfl.pose.views import STRIDE, View, input_size, make_view
 from pgfl.provenance import code_hash
@@ -63,9 +65,13 @@ def make_heatmaps(
         The number of images computed by this call.
 
     Raises:
-        UserError: the manifest, an image or the checkpoint cannot be used, or another process
-            makes the same.
+        UserError: the manifest, an image or the checkpoint cannot be used, a map is not finite,
+            another estimator's file lies at `target`, or another process makes the same.
     """
+    if settings.estimator == EXTERNAL:
+        raise UserError("setting pose.estimator: external makes no heatmaps; it takes yours")
+    if is_external(target):
+        raise UserError(f"{target}: nothing was made: {KEPT}")
     images = list(read_manifest(manifest, split)["image"])
     attributes = _attributes(settings, weights)
     # Blocks of other settings, code or images are another run's: they are never mixed.
@@ -81,7 +87,9 @@ def make_heatmaps(
             print(f"{len(mine) - len(todo)} of {len(mine)} blocks are there already")
         if todo:
             _compute(manifest.parent, images, weights, settings, folder, todo)
-        if parts == 1:
+        if parts == 1 and is_external(target):  # put there while this was at work
+            print(f"note: {target} was not overwritten: {KEPT}")
+        elif parts == 1:
             _assemble(target, images, settings, attributes, folder)
             shutil.rmtree(state)
     return sum(len(images[start : start + folder.size]) for start in todo)
@@ -125,8 +133,10 @@ def _compute(
     finished: list[Block] = []
     starts = iter(todo)
     start = next(starts)
-    for _, crops in loaded_batches(names, load, settings.batch_size, "heatmaps"):
-        finished.append(_block(network, view, crops, settings, device))
+    for place, crops in loaded_batches(names, load, settings.batch_size, "heatmaps"):
+        block, finite = _block(network, view, crops, settings, device)
+        _stop_if_not_finite(names[place : place + len(crops)], finite, weights, settings)
+        finished.append(block)
         if sum(len(block.codes) for block in finished) == min(folder.size, len(images) - start):
             folder.write(start, Block(*map(np.concatenate, zip(*finished, strict=True))))
             finished, start = [], next(starts, start)
@@ -164,8 +174,8 @@ def _block(
     crops: Sequence[_Crop],
     settings: PoseSettings,
     device: torch.device,
-) -> Block:
-    """What is stored of a batch."""
+) -> tuple[Block, np.ndarray]:
+    """What is stored of a batch, and whether each image's maps are finite: bool (n,)."""
     inputs = torch.from_numpy(np.stack([crop.pixels for crop in crops]))
     if device.type == "cuda":
         inputs = inputs.pin_memory().to(device, non_blocking=True)
@@ -182,7 +192,26 @@ def _block(
     # An even response makes an even map: it says that no part was seen anywhere.
     raw[torch.from_numpy(~usable).to(device)] = 0
     maps = part_maps(raw, settings.softmax_scale, settings.combine, settings.order)
-    return Block(*encode(maps.cpu().numpy()), confidences(raw).cpu().numpy(), usable)
+    finite = raw.isfinite().flatten(1).all(dim=1) & maps.isfinite().flatten(1).all(dim=1)
+    with np.errstate(invalid="ignore"):  # what is not finite stops the stage
+        codes, affine = encode(maps.cpu().numpy())
+    return Block(codes, affine, confidences(raw).cpu().numpy(), usable), finite.cpu().numpy()
+
+
+def _stop_if_not_finite(
+    names: Sequence[str], finite: np.ndarray, weights: Path, settings: PoseSettings
+) -> None:
+    """Raise UserError naming the images of a batch whose maps hold NaN or infinity."""
+    if finite.all():
+        return
+    broken = [name for name, good in zip(names, finite, strict=True) if not good]
+    half = settings.precision != "fp32"
+    hint = " If it is, set pose.precision: fp32, in case half precision overflows." if half else ""
+    raise UserError(
+        f"{weights}: {settings.estimator} gives NaN or infinite maps with these weights, for "
+        f"{named(broken)}; nothing is stored of them. Check that the file is whole and made for "
+        f"this estimator.{hint}"
+    )
 
 
 def _assemble(

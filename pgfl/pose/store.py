@@ -11,13 +11,12 @@ A map of codes decodes as `offset + step * code`. The offset is chosen so that t
 to one: it gives back, evenly, the mass of all the small values that fell below one step. Without
 it the background's mass would be lost, or pushed onto the peak.
 
-Files of ours begin with a user block (which HDF5 skips) that holds the sha256 of all that follows:
+Files of ours begin with a user block (which HDF5 skips) that holds the sha256 of all the rest:
 HDF5 itself notices few of the flipped bits, and may hang or crash on others.
 
 docs/heatmaps.md documents the format for those who write it with another estimator.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,12 +30,10 @@ from pgfl.errors import UserError
 from pgfl.pose.blocks import Block
 from pgfl.pose.keypoints import GROUPS
 from pgfl.pose.layout import FORMAT_VERSION, layout_problems
+from pgfl.pose.origin import MADE_AGAIN, USER_BLOCK, advice, is_intact, is_sealed, user_block
 from pgfl.pose.probe import probe
 
 MEBI = 2**20
-USER_BLOCK = 512
-SEAL = b"sha256 "
-DAMAGED = "delete it, then run the same command: it is made again"
 
 DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError, OverflowError)
 """What h5py raises at a damaged file."""
@@ -55,7 +52,9 @@ def damage_said(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: no such heatmap file") from None
     except DAMAGE as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: not a heatmap file, or damaged ({why}); {DAMAGED}") from None
+        raise UserError(
+            f"{path}: not a heatmap file, or damaged ({why}); {advice(path)}"
+        ) from None
 
 
 def encode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,6 +106,7 @@ class HeatmapWriter:
         count, parts = len(images), len(GROUPS)
         # Made in memory and written at the end: HDF5 ends the process when the disk runs full.
         self._path = path
+        self._estimator = str(attributes.get("estimator", ""))
         memory = {"driver": "core", "backing_store": False, "block_size": MEBI}
         self._file = h5py.File(path, "w", userblock_size=USER_BLOCK, **memory)
         self._file.attrs.update(attributes)
@@ -144,9 +144,8 @@ class HeatmapWriter:
         content = self._file.id.get_file_image()
         self._file.close()
         if failure is None:
-            seal = SEAL + hashlib.sha256(content).hexdigest().encode()
             with self._path.open("wb") as file:
-                file.write(seal.ljust(USER_BLOCK, b"\0"))
+                file.write(user_block(content, self._estimator))
                 file.write(content)
 
 
@@ -158,14 +157,12 @@ def check_seal(path: Path) -> None:
     """
     if not path.is_file():
         return  # said by who opens it
-    with path.open("rb") as file:
-        block = file.read(USER_BLOCK)
-        if not block.startswith(SEAL):
-            probe(path)
-            return
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if block != (SEAL + found.encode()).ljust(USER_BLOCK, b"\0"):
-        raise UserError(f"{path}: damaged: its checksum is wrong; {DAMAGED}")
+    with damage_said(path):
+        sealed = is_sealed(path)
+    if not sealed:
+        probe(path)
+    elif not is_intact(path):
+        raise UserError(f"{path}: damaged: its checksum is wrong; {MADE_AGAIN}")
 
 
 class HeatmapReader:
@@ -249,7 +246,12 @@ class HeatmapReader:
         self.close()
         if own == list(images):
             return
+        hint = f"it was made for another manifest; {advice(self.path)}"
         if len(own) != len(images):
-            raise UserError(f"{self.path}: holds {len(own)} images, the manifest {len(images)}")
+            raise UserError(
+                f"{self.path}: holds {len(own)} images, the manifest {len(images)}: {hint}"
+            )
         row = next(i for i, (a, b) in enumerate(zip(own, images, strict=True)) if a != b)
-        raise UserError(f"{self.path}: row {row} is {own[row]}, the manifest has {images[row]}")
+        raise UserError(
+            f"{self.path}: row {row} is {own[row]}, the manifest has {images[row]}: {hint}"
+        )

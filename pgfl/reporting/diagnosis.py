@@ -14,7 +14,7 @@ from pgfl.devices import pick_device
 from pgfl.errors import UserError
 from pgfl.models.matching import load_trained
 from pgfl.models.pgfl import PGFL
-from pgfl.pose.store import HeatmapReader
+from pgfl.pose.check import open_store
 from pgfl.recipe import Recipe
 from pgfl.reporting.responses import share_on_parts
 from pgfl.reporting.tables import data_warning, save_table
@@ -110,8 +110,7 @@ def _training_images(network: Trained, manifest: Path, seed: int) -> TrainingIma
     if network.recipe.loss.uses_heatmaps:
         if network.heatmaps is None:
             raise UserError(f"{network.branches}: its recipe needs heatmaps of split train")
-        reader = HeatmapReader(network.heatmaps)
-        reader.require(list(table["image"]))
+        reader = open_store(network.heatmaps, list(table["image"]))
     return TrainingImages(manifest.parent, table, reader, network.recipe, seed)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from pgfl.errors import UserError
-from pgfl.pose.settings import PoseSettings
+from pgfl.pose.settings import EXTERNAL, PoseSettings
 from pgfl.recipe import Recipe
 from pgfl.reporting.complexity import (
     Complexity,
@@ -34,6 +34,10 @@ NOTE = (
     "the seeds: mean, and standard deviation (`std`). `chance_mAP` is what random features "
     "reach."
 )
+EXTERNAL_NOTE = (
+    " The heatmaps are another program's files, so nothing is known of what its network costs: "
+    "the cells that would hold it are empty."
+)
 NO_NECK = (
     " Matched as they are, for they have no ReID loss and so no BNNeck: {methods}. The others are "
     "matched after theirs."
@@ -61,8 +65,8 @@ identities, which ours are counted without. These, too, are inferences from arit
 
 COLUMNS = (f"{FEATURE_TEST_SET}.rank1", f"{FEATURE_TEST_SET}.mAP")
 
-Cost = tuple[Complexity, Complexity]
-"""With and without the pose network."""
+Cost = tuple[Complexity | None, Complexity]
+"""With and without the pose network; None where that network is another program's."""
 
 
 def write_feature_table(
@@ -77,7 +81,7 @@ def write_feature_table(
     Args:
         evaluations: for each method of `FEATURE_ROWS`, one evaluation file a seed.
         recipes: of the variants in `FEATURE_ROWS`; `model` and `loss` are read.
-        pose: the experiment's pose network.
+        pose: the experiment's pose network; `external` leaves the cells empty that it would fill.
         experiment: where the numbers are from; anything but `paper` is marked as such.
         out: the CSV. Percentages have one decimal, costs three.
 
@@ -103,7 +107,7 @@ def write_feature_table(
     # The reproduced rows have all the columns, in the order of the table.
     columns = list(rows[0])
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True)[columns].fillna("")
-    heading = f"# Table 8: {TITLE}\n\n{data_warning(experiment)}{_note(measurements)}\n\n"
+    heading = f"# Table 8: {TITLE}\n\n{data_warning(experiment)}{_note(measurements, pose)}\n\n"
     save_table(table, out, heading, ending=_at_the_papers_sizes(recipes, printed))
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
@@ -122,27 +126,30 @@ def _read_needed(evaluations: dict[str, list[Path]]) -> dict[str, list[Measured]
     return measurements
 
 
-def _note(measurements: dict[str, list[Measured]]) -> str:
+def _note(measurements: dict[str, list[Measured]], pose: PoseSettings) -> str:
     """What the columns mean, and how the features were matched."""
     bare = [m for m, some in measurements.items() if some[0].report.get("feature") == "no_bnneck"]
     matched = NO_NECK.format(methods=", ".join(bare)) if bare else ""
-    return NOTE + matched + ways(next(iter(measurements.values()))[0])
+    unknown = EXTERNAL_NOTE if pose.estimator == EXTERNAL else ""
+    return NOTE + unknown + matched + ways(next(iter(measurements.values()))[0])
 
 
 def _costs(recipes: dict[str, Recipe], pose: PoseSettings) -> dict[str, Cost]:
-    pose_network = measure_pose_network(pose)
+    pose_network = None if pose.estimator == EXTERNAL else measure_pose_network(pose)
 
     def cost(row: FeatureRow) -> Cost:
         own = measure_feature(recipes[row.variant], row.feature, pose)
-        return (own + pose_network if row.needs_pose else own), own
+        if not row.needs_pose:
+            return own, own
+        return (None if pose_network is None else own + pose_network), own
 
     return {method: cost(row) for method, row in FEATURE_ROWS.items()}
 
 
-def _cost_columns(whole: Complexity, own: Complexity) -> dict[str, str]:
+def _cost_columns(whole: Complexity | None, own: Complexity) -> dict[str, str]:
     return {
-        "macs": _billions(whole.macs),
-        "parameters": _millions(whole.parameters),
+        "macs": "" if whole is None else _billions(whole.macs),
+        "parameters": "" if whole is None else _millions(whole.parameters),
         "macs.without_pose_network": _billions(own.macs),
         "parameters.without_pose_network": _millions(own.parameters),
     }

@@ -107,6 +107,7 @@ def page(
     confidences: Mapping[str, np.ndarray],
     threshold: float,
     unusable: Sequence[str],
+    warning: str = "",
 ) -> str:
     """The whole page.
 
@@ -118,8 +119,10 @@ def page(
         confidences: (N, 17) for each split.
         threshold: a keypoint with a lower confidence counts as not found.
         unusable: names of the photographs that could not be used.
+        warning: stands before all else.
     """
     sections = [
+        *([section("Warning", [warning], "")] if warning else []),
         _summary(numbers, attributes),
         section("The maps", EXPLANATION, _legend() + _sheet(sheets.sample)),
         section(

@@ -15,11 +15,19 @@ from pgfl.errors import UserError
 from pgfl.files import write_text
 from pgfl.images import read_image
 from pgfl.pose import quality
-from pgfl.pose.check import BLOCK, check_store
+from pgfl.pose.check import BLOCK, open_store
 from pgfl.pose.keypoints import PARTS
 from pgfl.pose.store import HeatmapReader
 from pgfl.progress import progress
-from pgfl.reporting.pose_page import EXPLANATION, Numbers, Picture, Sheets, page, summary_line
+from pgfl.reporting.pose_page import (
+    EXPLANATION,
+    Numbers,
+    Picture,
+    Sheets,
+    as_text,
+    page,
+    summary_line,
+)
 from pgfl.reporting.pose_pictures import photo_and_parts, sheet_figure
 from pgfl.reporting.styles import save_figure
 
@@ -98,6 +106,8 @@ def write_report(
     figure: Path | None = None,
     experiment: str = "",
     threshold: float = quality.CONFIDENCE,
+    *,
+    photographs: bool = False,
 ) -> Numbers:
     """Write the page, and the figure of a shorter sheet and the histograms.
 
@@ -112,6 +122,7 @@ def write_report(
         figure: a PNG, or None.
         experiment: said in the title, if any.
         threshold: a keypoint with a lower confidence counts as not found.
+        photographs: whether the images are real; of hrnet_small's maps the page then warns.
 
     Returns:
         The numbers of images.
@@ -123,8 +134,7 @@ def write_report(
     splits = []
     for split, path in files.items():
         images = list(read_manifest(manifest, split)["image"])
-        check_store(path, images)
-        reader = HeatmapReader(path)
+        reader = open_store(path, images)
         attributes[split] = reader.attributes()
         scale = stated_scale(attributes[split])
         splits.append(_find(split, reader, images, scale))
@@ -134,15 +144,23 @@ def write_report(
     confidences = {split.split: split.confidence[split.usable] for split in splits}
     numbers = Numbers(
         {split.split: len(split.images) for split in splits},
-        int((findings.score < threshold).sum()),
+        int(quality.nobody_found(findings.confidence, threshold).sum()),
         int(findings.competes.sum()),
     )
     title = f"Heatmaps of {manifest.absolute().parent.name}, {' and '.join(files)}"
     if experiment:
         title += f" (experiment: {experiment})"
+    estimators = [as_text(found.get("estimator")) for found in attributes.values()]
+    toy = any(quality.warns_of_toy(estimator, photographs) for estimator in estimators)
+    warning = ""
+    if toy:
+        shares = quality.nobody_line(findings.confidence, threshold)
+        warning = f"{shares}; {quality.TOY}; {quality.TOY_ADVICE}"
+        print(f"warning: {manifest.absolute().parent.name}: {warning}")
     if figure is not None:
         sample = findings.sample(ON_FIGURE)
         lines = [*EXPLANATION, summary_line(numbers, attributes)]
+        lines += [f"Warning: {quality.TOY}."] if toy else []
         save_figure(sheet_figure(title, lines, sample, confidences, threshold), figure)
     sheets = Sheets(
         findings.sample(ON_PAGE),
@@ -150,7 +168,8 @@ def write_report(
         findings.most_competing(DOUBTFUL),
     )
     unusable = findings.unusable()
-    write_text(out, page(title, numbers, attributes, sheets, confidences, threshold, unusable))
+    content = page(title, numbers, attributes, sheets, confidences, threshold, unusable, warning)
+    write_text(out, content)
     return numbers
 
 

@@ -13,7 +13,7 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.files import write_text
 from pgfl.images import read_image, resized
 from pgfl.models.student_file import load_student
-from pgfl.pose.store import HeatmapReader
+from pgfl.pose.check import open_store
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
 from pgfl.reporting.styles import marked, save_figure
 from pgfl.reporting.trace import Cell, save_trace
@@ -104,9 +104,7 @@ def measure_shares(
     Raises:
         UserError: a model, an image or the store cannot be used.
     """
-    reader = HeatmapReader(heatmaps)
-    reader.require(names)
-    maps = reader.read(slice(None))
+    maps = open_store(heatmaps, names).read(slice(None))
     rows = []
     for method, models in students.items():
         found = [share_on_parts(response_maps(m, manifest.parent, names), maps) for m in models]

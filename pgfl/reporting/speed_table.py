@@ -45,6 +45,11 @@ NOTE = (
     "run."
 )
 
+EXTERNAL_NOTE = (
+    " The heatmaps are another program's files, so its network cannot be timed: that row is "
+    "left out."
+)
+
 Embed = Callable[[np.ndarray], Tensor]
 """From a decoded image, uint8 (H, W, 3), to its feature (1, c)."""
 
@@ -55,7 +60,8 @@ class Trained:
 
     model: Path
     branches: Path
-    pose_weights: Path
+    pose_weights: Path | None
+    """None where the heatmaps are another program's: then nothing with pose is timed."""
     pose: PoseSettings
 
 
@@ -88,14 +94,12 @@ def write_speed_table(
     student, settings = load_student(trained.model)
     network, _ = load_trained(trained.model, trained.branches)
     features = random_gallery(gallery, student.channels, device)
-    pose_network = load_estimator(trained.pose.estimator, trained.pose_weights).to(device)
-    matcher = Matcher(network, "fused").to(device)
-    embedders = {
-        "PGFL-KD": student_embedder(student.to(device), settings),
-        "PGFL-KD, f_V with the pose network": guided_embedder(
-            matcher, settings, pose_network, trained.pose
-        ),
-    }
+    embedders = {"PGFL-KD": student_embedder(student.to(device), settings)}
+    if trained.pose_weights is not None:
+        pose_network = load_estimator(trained.pose.estimator, trained.pose_weights).to(device)
+        embedders["PGFL-KD, f_V with the pose network"] = guided_embedder(
+            Matcher(network, "fused").to(device), settings, pose_network, trained.pose
+        )
     # As the evaluation reads images: OpenCV's own threads would wait for torch's.
     cv2.setNumThreads(1)
     found = seconds_a_query(embedders, features, images, queries, warm_up)
@@ -116,8 +120,10 @@ def write_speed_table(
     published.insert(1, "source", "published")
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True).fillna("")
     note = NOTE.format(queries=queries, warm_up=warm_up, gallery=gallery)
+    note += "" if trained.pose_weights else EXTERNAL_NOTE
     save_table(table, out, f"# Table 9: {TITLE}\n\n{data_warning(experiment)}{note}\n\n")
-    files = (trained.model, trained.branches, trained.pose_weights, manifest)
+    some = (trained.model, trained.branches, trained.pose_weights, manifest)
+    files = tuple(file for file in some if file is not None)
     cells = [Cell(row["method"], "seconds", row["seconds"], files) for row in rows]
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 

@@ -10,9 +10,9 @@ from scipy.special import ndtri
 
 from pgfl.errors import UserError
 from pgfl.files import write_text
+from pgfl.pose.check import open_store
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
-from pgfl.pose.store import HeatmapReader
 from pgfl.reporting.outcomes import Outcomes, Queries, read_outcomes
 from pgfl.reporting.statistics import std_text
 from pgfl.reporting.styles import METRICS, marked, save_figure, styled
@@ -86,9 +86,7 @@ def visible_keypoints(heatmaps: Path, names: list[str]) -> np.ndarray:
     Raises:
         UserError: not a heatmap file, or one of other images.
     """
-    reader = HeatmapReader(heatmaps)
-    reader.require(names)
-    return reader.confidence() >= CONFIDENCE
+    return open_store(heatmaps, names).confidence() >= CONFIDENCE
 
 
 def bin_of(counts: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from pgfl.devices import half_precision, pick_device
 from pgfl.files import file_hash, write_json
 from pgfl.images import image_batches
 from pgfl.models.matching import Matcher, load_trained
+from pgfl.pose.check import open_store
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash
 from pgfl.recipe import Feature, ModelSettings
@@ -60,9 +61,9 @@ def run_guided_evaluation(
         feature = "no_bnneck"
     matcher = Matcher(network, use, after_norm=feature == "after_bnneck").to(pick_device())
     splits = {split: read_manifest(manifest, split) for split in ("query", "gallery")}
-    readers = {split: HeatmapReader(heatmaps[split]) for split in splits}
-    for split, table in splits.items():
-        readers[split].require(list(table["image"]))
+    readers = {
+        split: open_store(heatmaps[split], list(table["image"])) for split, table in splits.items()
+    }
     features = {
         split: embed_guided(
             matcher, settings, manifest.parent, list(table["image"]), readers[split], batch_size
@@ -102,7 +103,7 @@ def embed_guided(
         settings: its network's, for the input size.
         folder: where the names start from.
         names: image paths below it.
-        heatmaps: row i holds the maps of `names[i]`; `HeatmapReader.require` proves it.
+        heatmaps: row i holds the maps of `names[i]`; `open_store` proves it.
         batch_size: images at a time.
 
     Returns:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
+from pgfl.pose.origin import advice
 from pgfl.pose.store import HeatmapReader
 from pgfl.recipe import Recipe
 from pgfl.training.augment import Sample, augment
@@ -57,7 +58,7 @@ class TrainingImages(Dataset):
         row, seed = draw
         model = self.recipe.model
         image = resized(read_image(self.folder / self.images[row]), model.height, model.width)
-        maps = None if self.heatmaps is None else self.heatmaps[int(self.maps_of[row])]
+        maps = None if self.heatmaps is None else self._maps(int(self.maps_of[row]))
         # The seed names the epoch and the place in it, never the worker.
         rng = np.random.default_rng(seed)
         sample = augment(Sample(image, maps), self.recipe.training.augment, rng)
@@ -65,6 +66,16 @@ class TrainingImages(Dataset):
         if maps is not None and self.recipe.training.heatmaps == "flat":
             maps = np.full_like(maps, 1 / maps[0].size)
         return sample.image, self.labels[row], maps
+
+    def _maps(self, row: int) -> np.ndarray:
+        """The maps of an image; never what would make a loss NaN, which says nothing of why."""
+        maps = self.heatmaps[row]
+        if not np.isfinite(maps).all():
+            raise UserError(
+                f"{self.heatmaps.path}: the maps of {self.images[row]} hold NaN or infinity; "
+                f"{advice(self.heatmaps.path)}"
+            )
+        return maps
 
 
 def derangement(count: int, seed: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from pgfl.models.resnet import without_classifier
 from pgfl.models.student_file import save_branches, save_student
 from pgfl.models.timm_backbone import TimmBackbone
 from pgfl.orphans import end_with
-from pgfl.pose.store import HeatmapReader
+from pgfl.pose.check import open_store
 from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
 from pgfl.training.checkpoint import remove_checkpoint
@@ -99,8 +99,7 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     if recipe.loss.uses_heatmaps:
         if inputs.heatmaps is None:
             raise UserError("--heatmaps: this recipe's branches need the heatmaps of split train")
-        reader = HeatmapReader(inputs.heatmaps)
-        reader.require(list(table["image"]))
+        reader = open_store(inputs.heatmaps, list(table["image"]))
     if recipe.model.weights_file and inputs.pretrained is None:
         raise UserError(
             "--pretrained: this recipe starts from ImageNet weights; give the file, or set "

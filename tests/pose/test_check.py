@@ -90,7 +90,9 @@ def test_several_faults_are_said_together(store):
     with pytest.raises(UserError) as caught:
         check_store(store, IMAGES)
     assert len(str(caught.value).splitlines()) == 2
-    assert "3 images, the first is row 1, images/1.jpg" in str(caught.value)
+    assert "3 images, the first is row 1: images/1.jpg, images/2.jpg, images/3.jpg" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5", None])

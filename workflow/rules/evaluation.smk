@@ -42,8 +42,8 @@ rule evaluate_with_pose:
         branches=f"{run_folder('{train}', '{variant}', '{seed}')}/branches.safetensors",
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
         images=f"data/{EXPERIMENT}/{{dataset}}/images",
-        query=f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/query.h5",
-        gallery=f"cache/{EXPERIMENT}/heatmaps/{{dataset}}/gallery.h5",
+        query=lambda w: heatmaps_file(w.dataset, "query", reading_of(w.variant)),
+        gallery=lambda w: heatmaps_file(w.dataset, "gallery", reading_of(w.variant)),
     output:
         f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.{{feature}}.json",
     wildcard_constraints:
@@ -54,6 +54,7 @@ rule evaluate_with_pose:
         batch_size=settings.evaluation.batch_size,
         protocol=settings.evaluation.protocol,
         rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
+        own_heatmaps=lambda w, input: own_stamps(input),
         code=code_hash("pgfl.retrieval.guided"),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.{{feature}}.log",

@@ -53,7 +53,7 @@ rule failures:
         queries=all_paths(queries_of(FEATURE_TEST_SET)),
         manifest=FEATURE_MANIFEST,
         images=FEATURE_IMAGES,
-        heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
+        heatmaps=heatmaps_file(FEATURE_TEST_SET, "query"),
     output:
         page=report(
             f"{RESULTS}/failures.html",
@@ -64,6 +64,7 @@ rule failures:
         trace=f"{RESULTS}/failures.trace.json",
     params:
         queries=as_json(queries_of(FEATURE_TEST_SET)),
+        own_heatmaps=lambda w, input: own_stamps(input),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.failures"),
     log:
@@ -84,7 +85,7 @@ rule visibility:
     input:
         queries=all_paths(queries_of(FEATURE_TEST_SET)),
         manifest=FEATURE_MANIFEST,
-        heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
+        heatmaps=heatmaps_file(FEATURE_TEST_SET, "query"),
     output:
         csv=f"{RESULTS}/visibility.csv",
         figure=report(
@@ -96,6 +97,7 @@ rule visibility:
         trace=f"{RESULTS}/visibility.trace.json",
     params:
         queries=as_json(queries_of(FEATURE_TEST_SET)),
+        own_heatmaps=lambda w, input: own_stamps(input),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.visibility"),
     log:

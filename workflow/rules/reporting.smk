@@ -228,6 +228,7 @@ rule diagnosis:
         trace=f"{RESULTS}/diagnosis.trace.json",
     params:
         networks=lambda w: json.dumps(diagnosed()),
+        own_heatmaps=lambda w, input: own_stamps(input),
         seed=settings.seeds[0],
         experiment=LABEL,
         code=code_hash("pgfl.reporting.diagnosis"),
@@ -252,7 +253,7 @@ rule pose_report:
     input:
         manifest=f"data/{EXPERIMENT}/occluded_duke/manifest.csv",
         images=f"data/{EXPERIMENT}/occluded_duke/images",
-        heatmaps=f"cache/{EXPERIMENT}/heatmaps/occluded_duke/train.h5",
+        heatmaps=heatmaps_file("occluded_duke", "train"),
     output:
         page=f"{RESULTS}/heatmaps.html",
         figure=report(
@@ -263,6 +264,8 @@ rule pose_report:
         ),
     params:
         experiment=EXPERIMENT,
+        photographs="--photographs" if settings.has_photographs("occluded_duke") else "",
+        own_heatmaps=lambda w, input: own_stamps(input),
         code=code_hash("pgfl.reporting.pose_report"),
     log:
         f"logs/{RESULTS}/heatmaps.log",
@@ -275,7 +278,7 @@ rule pose_report:
     shell:
         "python -m pgfl heatmaps report {input.heatmaps:q} --manifest {input.manifest:q}"
         " --out {output.page:q} --figure {output.figure:q} --experiment {params.experiment}"
-        " 2>&1 | tee {log:q}"
+        " {params.photographs} 2>&1 | tee {log:q}"
 
 
 SWEEPS = {
@@ -336,6 +339,20 @@ def feature_evaluations():
     }
 
 
+def pose_of_tables():
+    """The pose network of Tables 8 and 9: `external` where another program made their maps."""
+    reading = reading_of("pgfl_kd")
+    splits = ("query", "gallery")
+    theirs = {heatmaps_file(FEATURE_TEST_SET, split, reading) for split in splits}
+    if theirs & OWN_HEATMAPS:
+        return READINGS[reading].model_copy(update={"estimator": EXTERNAL})
+    return READINGS[reading]
+
+
+def without_network():
+    return pose_of_tables().estimator == EXTERNAL
+
+
 def students(variants):
     """Trained students: method -> one file a seed."""
     return {
@@ -368,9 +385,11 @@ rule feature_table:
                 for row in FEATURE_ROWS.values()
             }
         ),
-        pose=section("pose"),
+        pose=as_pose(pose_of_tables()),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.feature_table", *ARCHITECTURE),
+        code=code_hash(
+            "pgfl.reporting.feature_table", *architecture_code(pose_of_tables().estimator)
+        ),
     log:
         f"logs/{RESULTS}/table8.log",
     conda:
@@ -392,7 +411,7 @@ rule speed_table:
         branches=f"{feature_run('pgfl_kd', settings.seeds[0])}/branches.safetensors",
         manifest=FEATURE_MANIFEST,
         images=FEATURE_IMAGES,
-        weights=pose_weights,
+        weights=[] if without_network() else pose_weights(pose_of_tables()),
         published=f"{PUBLISHED_TABLES}/table9.csv",
     output:
         csv=report(
@@ -404,9 +423,12 @@ rule speed_table:
         markdown=f"{RESULTS}/table9.md",
         trace=f"{RESULTS}/table9.trace.json",
     params:
-        pose=section("pose"),
+        pose=as_pose(pose_of_tables()),
+        weights=lambda w, input: option("weights", input.weights),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.speed_table", *ARCHITECTURE),
+        code=code_hash(
+            "pgfl.reporting.speed_table", *architecture_code(pose_of_tables().estimator)
+        ),
     log:
         f"logs/{RESULTS}/table9.log",
     conda:
@@ -419,7 +441,7 @@ rule speed_table:
         "Timing queries for table 9"
     shell:
         "python -m pgfl speed-table {input.model:q} {input.manifest:q} --out {output.csv:q}"
-        " --branches {input.branches:q} --weights {input.weights:q} --pose {params.pose:q}"
+        " --branches {input.branches:q} {params.weights} --pose {params.pose:q}"
         " --experiment {params.experiment:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
@@ -461,7 +483,7 @@ rule responses:
         models=all_paths(students(RESPONSES_OF)),
         manifest=FEATURE_MANIFEST,
         images=FEATURE_IMAGES,
-        heatmaps=f"cache/{EXPERIMENT}/heatmaps/{FEATURE_TEST_SET}/query.h5",
+        heatmaps=heatmaps_file(FEATURE_TEST_SET, "query"),
     output:
         figure=report(
             f"{RESULTS}/figure4.png",
@@ -473,6 +495,7 @@ rule responses:
         trace=f"{RESULTS}/figure4.trace.json",
     params:
         students=as_json(students(RESPONSES_OF)),
+        own_heatmaps=lambda w, input: own_stamps(input),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.response_figure"),
     log:

@@ -30,7 +30,9 @@ def missing_file(job):
 def missing_files(jobs):
     """One line for every file that none of these jobs could get."""
     getting = [job for job in jobs if job.rule.name in ("get_archive", "get_weights")]
-    return sorted({line for job in getting if (line := missing_file(job))})
+    bringing = [job for job in jobs if job.rule.name == "missing_heatmaps"]
+    lines = {missing_heatmaps(job) for job in bringing}
+    return sorted(lines | {line for job in getting if (line := missing_file(job))})
 
 
 def origin(job):
@@ -65,6 +67,8 @@ def plan(jobs):
     getting = ("draw_archive", "get_archive", "get_weights")
     if files := sorted({origin(job) for job in jobs if job.rule.name in getting}):
         yield f"  of {', '.join(files)}"
+    if own := sorted({file for job in jobs for file in job.input if file in OWN_HEATMAPS}):
+        yield f"  with heatmaps of your own: {', '.join(own)}"
 
 
 def at_the_start(dag):

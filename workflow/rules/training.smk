@@ -7,7 +7,7 @@ def training_heatmaps(variant, train):
     if not recipe.loss.uses_heatmaps:
         return None
     if recipe.training.heatmaps != "true":
-        return f"cache/{EXPERIMENT}/heatmaps/{train}/train.h5"
+        return heatmaps_file(train, "train", reading_of(variant))
     if train not in JOINTS_OF:
         raise WorkflowError(
             f"variant {variant}: training.heatmaps: true needs drawn images, whose joints are "
@@ -42,6 +42,7 @@ rule train:
         # Only what this variant reads: another temperature of Eq. 5 is nothing to the baseline.
         settings=lambda w: as_json(settings.recipe(w.variant).as_trained().model_dump(mode="json")),
         heatmaps=lambda w, input: option("heatmaps", input.get("heatmaps")),
+        own_heatmaps=lambda w, input: own_stamps(input),
         pretrained=lambda w, input: option("pretrained", input.get("pretrained")),
         out=lambda w, output: os.path.dirname(output.model),
         # Snakemake deletes the outputs of a failed job; the resume state must outlive it.

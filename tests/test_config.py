@@ -615,3 +615,68 @@ def test_a_stress_test_that_cannot_be_is_said(stress, message):
 def test_a_stress_test_may_be_of_the_users_own_people():
     own = {"datasets": {"mine": {"table": "mine.csv"}}, "stress": {"test_sets": ["mine"]}}
     assert load_config(own).stress.test_sets == ("mine",)
+
+
+def test_a_named_pose_is_an_overlay_over_the_experiments_own():
+    config = load_config({"poses": {"up": {"view": "topdown"}}, "pose": {"softmax_scale": 5}})
+    assert config.pose_readings["up"] == config.pose.model_copy(update={"view": "topdown"})
+    assert config.pose_of("pgfl_kd") == config.pose
+    paper = load_config({"experiment": "paper"})
+    other = paper.pose_of("pgfl_kd_pose_256x192")
+    assert (other.estimator, other.view) == ("hrnet_w48_256x192", "topdown")
+    assert (other.height, other.width) == (paper.pose.height, paper.pose.width)
+
+
+def test_the_variant_of_the_other_reading_is_the_method_but_for_its_maps():
+    paper = load_config({"experiment": "paper"})
+    ours, other = paper.recipe("pgfl_kd"), paper.recipe("pgfl_kd_pose_256x192")
+    training = other.training.model_copy(update={"pose": ""})
+    assert other.model_copy(update={"training": training}) == ours != other
+
+
+def test_a_baseline_trains_the_same_whatever_the_pose():
+    base = {"loss": {"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}}
+    config = load_config(
+        {"poses": {"up": {}}, "variants": {"b_up": base | {"training": {"pose": "up"}}}}
+    )
+    assert config.recipe("b_up").as_trained() == config.recipe("baseline").as_trained()
+
+
+@pytest.mark.parametrize(
+    ("user", "line"),
+    [
+        ({"poses": {"a": {"veiw": "crop"}}}, "setting poses.a.veiw: no such setting; did you mea"),
+        ({"poses": {"a/b": {}}}, "setting poses: 'a/b' cannot be a name here"),
+        ({"training": {"pose": "a"}}, "setting training.pose: no 'a' in poses; poses has none"),
+        (
+            {"poses": {"up": {}}, "variants": {"v": {"training": {"pose": "upp"}}}},
+            "setting variants.v.training.pose: no 'upp' in poses; did you mean 'up'? known: up",
+        ),
+        (
+            {"poses": {"up": {}}, "training": {"pose": "up", "heatmaps": "true"}},
+            "setting training.pose: up is no pose of training.heatmaps: true",
+        ),
+    ],
+)
+def test_a_wrong_pose_is_one_line(user, line):
+    with pytest.raises(UserError) as caught:
+        load_config(user)
+    (only,) = str(caught.value).splitlines()
+    assert only.startswith(line)
+
+
+def test_another_pose_below_a_name_of_the_papers_is_not_the_paper():
+    user = {"experiment": "paper", "poses": {"256x192": {"flip_test": True}}}
+    assert label(load_config(user)) == "paper with other poses.256x192"
+
+
+def test_images_are_photographs_where_any_of_them_is():
+    drawn = load_config({})
+    assert not any(map(drawn.has_photographs, drawn.shipped))
+    mine = load_config({"datasets": {"mine": {"table": "mine.csv"}}})
+    assert mine.has_photographs("mine") and not mine.has_photographs("market1501")
+    duke = load_config({"archives": {"files": {"dukemtmc_reid": "d.zip"}}})
+    real = {name for name in duke.shipped if duke.has_photographs(name)}
+    assert real == {"dukemtmc_reid", "occluded_duke", "partial_duke"}
+    lists = load_config({"experiment": "paper"})
+    assert all(map(lists.has_photographs, lists.shipped))

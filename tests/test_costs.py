@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -85,3 +86,14 @@ def test_jobs_are_counted_by_stage_and_models_by_data_set(tmp_path):
 def test_hours_are_operations_by_speed():
     # A MAC is two operations: 3.6e15 of them at 2 TFLOPS take an hour.
     assert gpu_hours(3_600_000_000_000_000, 2) == pytest.approx(1.0)
+
+
+def test_a_named_pose_costs_what_its_own_network_does(total):
+    small = {"poses": {"w32": {"estimator": "hrnet_w32"}}}
+    job = run("heatmaps", dataset="occluded_duke", split="train", reading="")
+    main = total(job, small)
+    assert main == pytest.approx(15618 * HRNET_W48 / 1e15, rel=0.05)
+    assert total(replace(job, wildcards=job.wildcards | {"reading": "@w32"}), small) < 0.6 * main
+    # Table 8's operations fit both inputs: as many pixels.
+    padded = replace(job, wildcards=job.wildcards | {"reading": "@256x192"})
+    assert total(padded) == pytest.approx(main, rel=0.01)

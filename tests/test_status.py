@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -136,3 +137,13 @@ def test_what_is_left_is_counted_by_rule():
 )
 def test_durations_are_said_as_people_do(seconds, expected):
     assert duration(seconds) == expected
+
+
+def test_heatmaps_of_a_named_pose_are_told_apart(tmp_path):
+    blocks(tmp_path, [50, 40, 30])
+    state = tmp_path / "cache/paper/state"
+    shutil.copytree(state / "heatmaps", state / "heatmaps@256x192")
+    lines = shown(tmp_path)
+    assert [line.split()[0] for line in lines] == [
+        *("Heatmaps", "market1501/train", "market1501/train@256x192")
+    ]

@@ -193,3 +193,16 @@ def test_hrnet_competes_for_two_people_side_by_side_and_not_for_one(people):
 
     assert share([crop.image for crop in people]) == 0
     assert share(pairs) > 0.2
+
+
+def test_nobody_is_found_where_fewer_than_three_keypoints_reach_the_threshold():
+    confidence = np.zeros((4, 17))
+    confidence[1, :2] = 0.9
+    confidence[2, :3] = 0.3
+    confidence[3] = 0.9
+    assert quality.nobody_found(confidence).tolist() == [True, True, False, False]
+    assert quality.nobody_found(confidence, 0.4).tolist() == [True, True, True, False]
+    assert quality.nobody_line(confidence) == (
+        "nobody found in 2 of 4 images (50.0 %), where fewer than 3 of 17 keypoints reach 0.3"
+    )
+    assert quality.nobody_line(confidence[:0]).startswith("nobody found in 0 of 0 images")

@@ -9,10 +9,14 @@ import time
 from functools import partial
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from pgfl.cli.main import app
 from pgfl.errors import UserError
 from pgfl.files import file_hash
 from pgfl.pose import stage
@@ -139,6 +143,105 @@ def test_every_setting_reaches_the_store_and_its_attributes(person_folder, tmp_p
     attributes = other.attributes()
     assert all(attributes[name] == value for name, value in changed.items())
     assert tuple(attributes["input_size"]) == (128, 64)
+
+
+@pytest.fixture
+def too_large_weights(tmp_path):
+    """Finite weights whose maps are not."""
+    state = load_file(SMALL_WEIGHTS)
+    name = next(name for name in reversed(state) if "final_layer.weight" in name)
+    state[name] = state[name] * 1e38
+    save_file(state, tmp_path / "large.safetensors")
+    return tmp_path / "large.safetensors"
+
+
+def test_maps_that_are_not_finite_stop_the_stage_by_name(
+    person_folder, tmp_path, too_large_weights
+):
+    many_photographs(person_folder, 2)
+    settings = SETTINGS.model_copy(update={"batch_size": 16})
+    target, state = tmp_path / "t.h5", tmp_path / "state"
+    with pytest.raises(UserError) as caught:
+        make_heatmaps(person_folder, "train", too_large_weights, target, settings, state)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{too_large_weights}: hrnet_small gives NaN or infinite maps")
+    assert "0.png, 1.png, 2.png, " in line and "1-1.png and 6 more; " in line
+    assert not target.exists() and not list(state.rglob("*.npz"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_image_whose_maps_are_not_finite_is_the_one_that_is_named(
+    person_folder, tmp_path, monkeypatch, small_blocks, value
+):
+    seen = []
+
+    def estimate(*arguments, **options):
+        raw = stage_estimate(*arguments, **options)
+        seen.append(raw)
+        if len(seen) == 2:  # images 3, 4, 5
+            raw[1, 7, 0, 0] = value
+        return raw
+
+    stage_estimate = stage.estimate
+    monkeypatch.setattr(stage, "estimate", estimate)
+    with pytest.raises(UserError, match=r"small\.safetensors: .* weights, for 4\.png; nothing"):
+        make(person_folder, tmp_path / "t.h5")
+    monkeypatch.undo()
+    assert make(person_folder, tmp_path / "t.h5") == 8
+
+
+@pytest.fixture
+def theirs(person_folder, tmp_path):
+    """A file of another program at the target's place."""
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["image"] = ["0.png"]
+    return tmp_path / "t.h5", file_hash(tmp_path / "t.h5")
+
+
+def test_another_estimators_file_is_never_overwritten(person_folder, theirs):
+    target, content = theirs
+    with pytest.raises(UserError, match=r"t\.h5: nothing was made: it is another estimator's"):
+        make(person_folder, target)
+    assert file_hash(target) == content
+
+
+def test_nor_one_that_is_put_there_meanwhile(person_folder, theirs, monkeypatch, capsys):
+    target, content = theirs
+    aside = target.rename(target.with_name("aside"))
+    compute = stage._compute
+
+    def bring(*arguments):
+        compute(*arguments)
+        aside.rename(target)
+
+    monkeypatch.setattr(stage, "_compute", bring)
+    make(person_folder, target)
+    assert file_hash(target) == content
+    assert f"note: {target} was not overwritten" in capsys.readouterr().out
+
+
+def test_external_makes_nothing(person_folder, tmp_path):
+    external = SETTINGS.model_copy(update={"estimator": "external"})
+    with pytest.raises(UserError, match=r"setting pose\.estimator: external makes no heatmaps"):
+        make(person_folder, tmp_path / "t.h5", settings=external)
+
+
+@pytest.mark.parametrize("photographs", [True, False])
+def test_the_command_says_in_how_many_images_nobody_was_found(
+    person_folder, tmp_path, monkeypatch, photographs
+):
+    """Noise is nobody; the demo's own estimator on photographs is warned of."""
+    noise = np.random.default_rng(0).integers(0, 256, (128, 64, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "2.png"), noise)
+    command = ["heatmaps", "make", str(person_folder), "--split", "train", "--threads", "1"]
+    command += ["--weights", str(SMALL_WEIGHTS), "--out", str(tmp_path / "t.h5")]
+    command += ["--state", str(tmp_path / "state"), "--settings", SETTINGS.model_dump_json()]
+    result = CliRunner().invoke(app, command + ["--photographs"] * photographs)
+    assert result.exit_code == 0, result.output
+    last = result.stdout.splitlines()[-1]
+    assert "nobody found in 1 of 8 images (12.5 %), where fewer than 3 of 17 keypoints" in last
+    assert last.startswith("warning: ") == photographs
+    assert ("hrnet_small was trained on drawn people" in last) == photographs
 
 
 def many_photographs(manifest, copies):

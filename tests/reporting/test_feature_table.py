@@ -47,9 +47,9 @@ def quick(monkeypatch):
     )
 
 
-def write(tmp_path, evaluations, experiment="demo"):
+def write(tmp_path, evaluations, experiment="demo", pose=POSE):
     out = tmp_path / "table8.csv"
-    write_feature_table(evaluations, RECIPES, POSE, experiment, out)
+    write_feature_table(evaluations, RECIPES, pose, experiment, out)
     with out.open() as file:
         return list(csv.DictReader(file)), out.with_suffix(".md").read_text()
 
@@ -152,3 +152,15 @@ def test_another_feature_is_not_tabulated(tmp_path, evaluations):
     with pytest.raises(UserError, match=r"part\.json: was not matched with part; evaluate"):
         write(tmp_path, evaluations)
     assert not (tmp_path / "table8.csv").exists()
+
+
+def test_another_programs_pose_network_leaves_its_cells_empty(tmp_path, evaluations):
+    external = POSE.model_copy(update={"estimator": "external"})
+    rows, text = write(tmp_path, evaluations, pose=external)
+    ours = {row["method"]: row for row in rows[6:]}
+    for method, row in FEATURE_ROWS.items():
+        costs = [ours[method]["macs"], ours[method]["parameters"]]
+        assert all(costs) != row.needs_pose and any(costs) != row.needs_pose
+        assert float(ours[method]["macs.without_pose_network"]) > 0
+    assert "nothing is known of what its network costs" in text
+    assert text.count("| counted |") == 6

@@ -336,3 +336,27 @@ def test_the_command_says_which_split_it_cannot_tell(dataset):
     (dataset / "more").mkdir()
     (dataset / "mine.h5").rename(dataset / "more/query.h5")
     assert "are of one split" in command(dataset, "query.h5", "more/query.h5").stderr
+
+
+@pytest.mark.parametrize("estimator", ["hrnet_small", "hrnet_w48"])
+@pytest.mark.parametrize("photographs", [True, False])
+def test_photographs_seen_by_the_demos_estimator_are_warned_of(
+    tmp_path, monkeypatch, capsys, estimator, photographs
+):
+    monkeypatch.setitem(ATTRIBUTES, "estimator", estimator)
+    lines = [f"{name},train,{row},1" for row, name in enumerate(make_split(tmp_path, "train"))]
+    (tmp_path / "manifest.csv").write_text("\n".join(["image,split,pid,camid", *lines]) + "\n")
+    _, text = report(tmp_path, photographs=photographs)
+    warned = estimator == "hrnet_small" and photographs
+    line = "nobody found in 3 of 40 images (7.5 %), where fewer than 3 of 17 keypoints reach 0.3; "
+    assert (f"<p>{line}hrnet_small was trained on drawn people" in text) == warned
+    assert (f": {line}hrnet_small was" in capsys.readouterr().out) == warned
+
+
+def test_maps_that_are_not_finite_are_refused(dataset):
+    with h5py.File(dataset / "train.h5", "r+") as file:
+        file["affine"][2, 0, 0] = np.nan
+    with (dataset / "train.h5").open("r+b") as file:
+        file.write(bytes(512))
+    with pytest.raises(UserError, match=r"train\.h5: a map holds NaN .*the first is row 2: "):
+        report(dataset)

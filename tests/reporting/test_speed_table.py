@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -122,3 +123,14 @@ def test_a_model_that_is_not_there_is_named(trained, manifest, tmp_path):
     with pytest.raises(UserError, match=r"none\.safetensors: no such weights file"):
         write_speed_table(missing, manifest, "demo", tmp_path / "table9.csv", **TINY)
     assert not (tmp_path / "table9.csv").exists()
+
+
+def test_another_programs_pose_network_is_not_timed(trained, manifest, tmp_path):
+    external = POSE.model_copy(update={"estimator": "external"})
+    files = replace(trained, pose_weights=None, pose=external)
+    out = tmp_path / "table9.csv"
+    write_speed_table(files, manifest, "demo", out, **TINY)
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows[6:]] == ["PGFL-KD"]
+    assert "its network cannot be timed" in out.with_suffix(".md").read_text()

@@ -1,5 +1,7 @@
 import json
+import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -141,3 +143,20 @@ def test_heatmaps_of_other_images_are_refused(run, data, heatmaps, tmp_path):
             **OPTIONS,
         )
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "NaN or infinity"), (-1.0, "negative"), (2.0, r"more than 0\.001 from one")],
+)
+def test_maps_with_impossible_values_are_refused(run, data, heatmaps, tmp_path, value, message):
+    wrong = tmp_path / "gallery.h5"
+    shutil.copy(heatmaps["gallery"], wrong)
+    with h5py.File(wrong, "r+") as file:
+        file["affine"][1, 2, 0] = value
+    with wrong.open("r+b") as file:
+        file.write(bytes(512))  # changed on purpose
+    files = heatmaps | {"gallery": wrong}
+    options = {"use": "part", "branches": run[1], "heatmaps": files, **OPTIONS}
+    with pytest.raises(UserError, match=rf"gallery\.h5: .*{message}.*first is row 1: "):
+        run_guided_evaluation(run[0], data, tmp_path / "out.json", **options)

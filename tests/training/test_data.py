@@ -1,5 +1,8 @@
+import shutil
+from dataclasses import replace
 from itertools import chain
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -191,3 +194,19 @@ def test_an_image_that_cannot_be_read_is_an_error(data, make_recipe, workers):
     with pytest.raises(UserError, match=r"none\.png: cannot be read") as caught:
         list(batches(loader))
     assert "\n" not in str(caught.value)
+
+
+def test_maps_that_are_not_finite_are_named_and_no_learning_rate_is_blamed(
+    data, make_recipe, tmp_path
+):
+    """A file may change under a run that has checked it."""
+    wrong = tmp_path / "train.h5"
+    shutil.copy(data.heatmaps, wrong)
+    with h5py.File(wrong, "r+") as file:
+        file["affine"][6, 0, 0] = np.inf
+    with wrong.open("r+b") as file:
+        file.write(bytes(512))
+    images = build(replace(data, heatmaps=wrong), make_recipe())
+    images[5, (0, 0, 0)]
+    with pytest.raises(UserError, match=r"train\.h5: the maps of images/06\.png hold NaN"):
+        images[6, (0, 0, 0)]

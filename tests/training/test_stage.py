@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -390,3 +391,22 @@ def test_kills_at_random_moments_lose_at_most_the_epoch_at_work(data, make_recip
     outputs = {*OUTPUTS, "provenance.json"}
     kept = {f"state/finished/{name}" for name in outputs | {"run.json"}}
     assert files == outputs | kept
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "NaN or infinity"), (-1.0, "negative"), (2.0, r"more than 0\.001 from one")],
+)
+def test_maps_with_impossible_values_are_refused_before_an_epoch(
+    data, make_recipe, tmp_path, value, message
+):
+    wrong = tmp_path / "train.h5"
+    shutil.copy(data.heatmaps, wrong)
+    with h5py.File(wrong, "r+") as file:
+        file["affine"][5, 2, 0] = value
+    with wrong.open("r+b") as file:
+        file.write(bytes(512))  # changed on purpose
+    match = rf"train\.h5: .*{message}.*: 1 images, the first is row 5: images/05\.png; "
+    with pytest.raises(UserError, match=match) as caught:
+        train(replace(data, heatmaps=wrong), make_recipe(), tmp_path / "run")
+    assert "learning_rate" not in str(caught.value)

@@ -135,3 +135,11 @@ def finished(tmp_path_factory):
 def copied(finished, tmp_path):
     """A copy of the finished project, for tests that change it."""
     return finished.copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    """A project in which only Market-1501 is drawn and listed."""
+    project = make_project(tmp_path_factory.mktemp("listed") / "project")
+    project.snakemake("--cores", "2", "data/demo/market1501/manifest.csv")
+    return project

@@ -108,12 +108,14 @@ def unknown_targets():
     if Path(sys.argv[0]).stem not in ("snakemake", "__main__"):
         return []
     # While it reads the rules, Snakemake keeps its targets to itself.
-    targets = get_argument_parser().parse_known_args()[0].targets
+    given = get_argument_parser().parse_known_args()[0]
+    # Nothing is to be done about a file of the user's own, unless that is just what is asked for.
+    forced = given.forceall or given.force
     return [
         target
-        for target in targets
+        for target in given.targets
         if not workflow.is_rule(target)
-        and not is_own_file(target)
+        and (forced or not is_own_file(target))
         and not any(rule.is_producer(os.path.relpath(target)) for rule in workflow.rules)
     ]
 

@@ -121,8 +121,8 @@ rule heatmaps:
         images=f"data/{EXPERIMENT}/{{dataset}}/images",
         weights=lambda w: pose_weights(READINGS[w.reading]),
     output:
-        # Not deleted before the job: what somebody puts there meanwhile is kept (pgfl.pose.stage).
-        update(f"cache/{EXPERIMENT}/heatmaps{{reading}}/{{dataset}}/{{split}}.h5"),
+        # No update(...): a failed job would leave the old maps there as if they were the new ones.
+        f"cache/{EXPERIMENT}/heatmaps{{reading}}/{{dataset}}/{{split}}.h5",
     wildcard_constraints:
         reading=none_of(OWN_HEATMAPS | MISSING_HEATMAPS)
         + f"(?:{'|'.join(map(re.escape, READINGS))})",
@@ -155,7 +155,7 @@ rule missing_heatmaps:
     input:
         manifest=lambda w: f"data/{EXPERIMENT}/{w.file.split('/')[-2]}/manifest.csv",
     output:
-        update("{file}"),
+        "{file}",
     wildcard_constraints:
         file=any_of(MISSING_HEATMAPS),
     log:

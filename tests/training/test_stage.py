@@ -406,7 +406,7 @@ def test_maps_with_impossible_values_are_refused_before_an_epoch(
         file["affine"][5, 2, 0] = value
     with wrong.open("r+b") as file:
         file.write(bytes(512))  # changed on purpose
-    match = rf"train\.h5: .*{message}.*: 1 images, the first is row 5: images/05\.png; "
+    match = rf"train\.h5: .*{message}.*: 1 images, the first is row 5: images/05\.png"
     with pytest.raises(UserError, match=match) as caught:
         train(replace(data, heatmaps=wrong), make_recipe(), tmp_path / "run")
     assert "learning_rate" not in str(caught.value)

@@ -91,7 +91,7 @@ def test_a_file_that_does_not_fit_is_one_line_and_is_kept(market, fault, message
     (line,) = {line.strip() for line in output.splitlines() if "error: cache" in line}
     assert code != 0 and line.startswith(f"error: {HEATMAPS}: {message}")
     assert "it is another estimator's, so the workflow keeps it: write it again" in line
-    assert "learning_rate" not in output
+    assert "Lower training.learning_rate" not in line
     assert file_hash(market.root / HEATMAPS) == content
 
 

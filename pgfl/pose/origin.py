@@ -4,8 +4,10 @@ Read with plain Python: the Snakefile asks for every file at the cache's place b
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
+from pgfl.errors import UserError
 from pgfl.pose.estimators import ESTIMATORS
 
 USER_BLOCK = 512
@@ -82,6 +84,20 @@ def _holds_hdf5(file) -> bool:  # noqa: ANN001 (any binary file)
             return True
         place = 2 * place or USER_BLOCK
     return False
+
+
+def check_links(files: Iterable[str]) -> None:
+    """Raise UserError with a line for each link that leads nowhere: a disk is away, perhaps.
+
+    Snakemake takes such a link for a file, and then stops with a riddle.
+    """
+    lines = [
+        f"{file} is a link to {file.readlink()}, which is not there: mend the link, or delete it"
+        for file in map(Path, files)
+        if file.is_symlink() and not file.exists()
+    ]
+    if lines:
+        raise UserError("\n".join(lines))
 
 
 def advice(path: Path) -> str:

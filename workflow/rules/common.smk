@@ -115,7 +115,7 @@ def unknown_targets():
         target
         for target in given.targets
         if not workflow.is_rule(target)
-        and (forced or not is_own_file(target))
+        and (forced or target in OWN_HEATMAPS or not is_own_file(target))
         and not any(rule.is_producer(os.path.relpath(target)) for rule in workflow.rules)
     ]
 

@@ -1,5 +1,5 @@
 # HRNet runs here, once for each image, and nowhere else.
-from pgfl.pose.origin import is_external, stamp
+from pgfl.pose.origin import check_links, is_external, stamp
 from pgfl.pose.settings import EXTERNAL
 from pgfl.sources import WEIGHTS
 
@@ -19,6 +19,7 @@ HEATMAP_FILES = {
     for dataset in settings.test_sets
     for split in ("train", "query", "gallery")
 }
+or_exit(check_links, HEATMAP_FILES)
 # Files of other estimators. No rule makes them, so that Snakemake never deletes one: neither before
 # a job nor after a failed one, nor for --forceall or --delete-all-output. What reads one checks it.
 OWN_HEATMAPS = {
@@ -28,12 +29,11 @@ OWN_HEATMAPS = {
     or READINGS[reading].estimator == EXTERNAL
     and os.path.exists(file)
 }
-# What only the user can bring, and has not brought yet (or what a link of theirs no longer finds).
+# What only the user can bring, and has not brought yet.
 MISSING_HEATMAPS = {
     file
     for file, reading in HEATMAP_FILES.items()
-    if not os.path.exists(file)
-    and (file in OWN_HEATMAPS or READINGS[reading].estimator == EXTERNAL)
+    if READINGS[reading].estimator == EXTERNAL and not os.path.exists(file)
 }
 
 
@@ -176,8 +176,6 @@ def missing_heatmaps(job):
     file = job.output[0]
     _, dataset = os.path.split(os.path.dirname(file))
     fit = f"for the rows of data/{EXPERIMENT}/{dataset}/manifest.csv (docs/heatmaps.md)"
-    if os.path.islink(file):
-        return f"{file} is a link to {os.readlink(file)}, which is not there: mend or delete it."
     return f"pose.estimator: external: put your heatmaps at {file}, {fit}."
 
 

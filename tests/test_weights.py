@@ -84,7 +84,7 @@ def test_code_in_a_file_is_refused_and_never_run(tmp_path, protocol):
         read_state(path)
     assert not marker.exists()
     if protocol == "torch":
-        with pytest.raises(UserError, match="refused: it is damaged, or holds more"):
+        with pytest.raises(UserError, match="holds no state dict: epoch is .*getattr, not a tensor"):
             read_state(path)
         torch.load(path, weights_only=False)
         assert marker.exists()  # the trap would have worked
@@ -92,7 +92,7 @@ def test_code_in_a_file_is_refused_and_never_run(tmp_path, protocol):
 
 def test_a_whole_model_is_refused(tmp_path):
     torch.save(build(), tmp_path / "model.pth")
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match=r"an object of torch.*Sequential \(give the state_dict"):
         read_state(tmp_path / "model.pth")
 
 

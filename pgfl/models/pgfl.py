@@ -11,10 +11,10 @@ from pgfl.models.bnneck import BNNeck
 from pgfl.models.foreground_branch import attend, foreground_attention, length_ratio
 from pgfl.models.part_branch import PartBranch
 from pgfl.models.part_pooling import pool_parts, resize_heatmaps
-from pgfl.models.resnet import ResNet, build_resnet
+from pgfl.models.resnet import CLASSIFIERS, ResNet, build_resnet
 from pgfl.models.timm_backbone import TimmBackbone
 from pgfl.recipe import NUM_PARTS, RESNETS, LossSettings, ModelSettings
-from pgfl.weights import load_strictly
+from pgfl.weights import Layout, load_foreign
 
 
 class Normalize(nn.Module):
@@ -92,13 +92,17 @@ class PGFL(nn.Module):
         """Take a backbone's weights, for the branches' own last stage too.
 
         Args:
-            weights: a state dict without a classifier.
+            weights: a state dict of torchvision's, timm's or a ReID program's; a classifier
+                behind the backbone is left out.
             path: named in messages.
 
         Raises:
-            UserError: they do not fit.
+            UserError: they do not fit, or are NaN or infinite.
         """
-        load_strictly(self.student.backbone, weights, path)
+        layout = Layout(
+            self.settings.backbone, tuple(IMAGENET_MEAN), tuple(IMAGENET_STD), heads=CLASSIFIERS
+        )
+        load_foreign(self.student.backbone, weights, path, layout)
         if self.branch_layer4 is not None:
             self.branch_layer4.load_state_dict(self.student.backbone.layer4.state_dict())
 

@@ -6,6 +6,9 @@ ImageNet files load strictly.
 
 from torch import Tensor, nn
 
+CLASSIFIERS = ("fc", "classifier", "head", "bottleneck", "bnneck")
+"""What ImageNet's and ReID's programs call the layers behind the last feature map."""
+
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
@@ -109,8 +112,3 @@ def build_resnet(name: str, last_stride: int = 1) -> ResNet:
     if name == "resnet50":
         return ResNet(Bottleneck, (3, 4, 6, 3), last_stride)
     raise ValueError(f"no backbone {name!r}; known: resnet18, resnet50")
-
-
-def without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """An ImageNet state dict less the 1000-class layer, which the backbone does not have."""
-    return {key: value for key, value in state.items() if not key.startswith("fc.")}

@@ -12,9 +12,16 @@ from pgfl.errors import UserError
 from pgfl.pose.estimators import ESTIMATORS
 from pgfl.pose.settings import Estimator
 from pgfl.pose.views import View
-from pgfl.weights import load_strictly, read_state
+from pgfl.weights import Layout, load_foreign, read_state
 
 HERE = Path(__file__).resolve().parent
+
+DIALECTS = (
+    {},  # MMPose 1.x
+    {"head.": "keypoint_head."},  # MMPose 0.x
+    {"backbone.": "", "head.": ""},  # HRNet's authors: `pose_hrnet_w48_256x192.pth`
+)
+"""How weights of HRNet for COCO's keypoints name their tensors."""
 
 
 class PoseNetwork(nn.Module):
@@ -58,14 +65,17 @@ def load_estimator(estimator: Estimator, weights: Path) -> PoseNetwork:
 
     Args:
         estimator: a key of `ESTIMATORS`.
-        weights: a .safetensors or .pth file, loaded strictly and without running code in it.
+        weights: a .safetensors or .pth file of MMPose or of HRNet's authors, loaded strictly and
+            without running code in it.
 
     Raises:
-        UserError: the file is missing, unsafe, or does not fit the architecture.
+        UserError: the file is missing, no weights file, does not fit the architecture or its
+            preprocessing, or holds NaN or infinite values.
     """
     model = PoseNetwork(estimator)
-    state = {f"network.{key}": value for key, value in read_state(weights).items()}
-    load_strictly(model, state, weights)
+    mean, std = (tuple(values.flatten().tolist()) for values in (model.mean, model.std))
+    layout = Layout(estimator, mean, std, DIALECTS)
+    load_foreign(model.network, read_state(weights), weights, layout)
     return ready(model)
 
 

@@ -19,7 +19,6 @@ from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.locks import locked
 from pgfl.models.pgfl import PGFL
-from pgfl.models.resnet import without_classifier
 from pgfl.models.student_file import save_branches, save_student
 from pgfl.models.timm_backbone import TimmBackbone
 from pgfl.orphans import end_with
@@ -191,7 +190,7 @@ def _build(inputs: Inputs, recipe: Recipe, identities: int) -> PGFL:
     """The network as training starts from it."""
     model = PGFL(recipe.model, recipe.loss, identities)
     if inputs.pretrained is not None:
-        model.start_from(without_classifier(read_state(inputs.pretrained)), inputs.pretrained)
+        model.start_from(read_state(inputs.pretrained), inputs.pretrained)
     elif recipe.model.pretrained and recipe.model.backbone.startswith(TIMM):
         name, stride = recipe.model.backbone, recipe.model.last_stride
         model.start_from(TimmBackbone(name, stride, pretrained=True).state_dict(), Path(name))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pgfl.models.resnet import build_resnet, without_classifier
+from pgfl.models.resnet import build_resnet
 
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 CONVOLUTIONS = {"resnet18": 2, "resnet50": 3}
@@ -98,8 +98,3 @@ def test_feature_size_is_the_size_of_the_map(height, width, last_stride):
 def test_an_unknown_backbone_is_an_error():
     with pytest.raises(ValueError, match="no backbone 'vgg16'"):
         build_resnet("vgg16")
-
-
-def test_only_the_classifier_is_taken_from_an_imagenet_file():
-    state = {"conv1.weight": 1, "fc.weight": 2, "fc.bias": 3, "layer1.0.fc.weight": 4}
-    assert without_classifier(state) == {"conv1.weight": 1, "layer1.0.fc.weight": 4}

@@ -24,6 +24,9 @@ _STORAGES = {
     **{"HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16},
     **{"LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16},
     **{"CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool},
+    **{"ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128},
+    # Of quantised tensors, which are refused: only the size of their elements counts.
+    **{"QInt8Storage": torch.int8, "QUInt8Storage": torch.uint8, "QInt32Storage": torch.int32},
     **{"UntypedStorage": torch.uint8},
 }
 

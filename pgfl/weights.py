@@ -135,14 +135,18 @@ def _is_tensor(value: Any) -> bool:
 
 def _said(content: Any) -> str:
     """What something in a checkpoint is, for a message."""
-    if isinstance(content, Named) and content.state is not None and "." in content.name:
+    if _is_object(content):
         return f"an object of {_plain(content.name)} (give the state_dict() of a network)"
     if isinstance(content, Named) and not content.items:
         return _plain(content.name)
-    found = entries(content)
-    if found:
-        return f"a dict of {_few(found)}"
+    if found := entries(content):
+        inside = [f"; {_plain(k)} is {_said(v)}" for k, v in found.items() if _is_object(v)]
+        return f"a dict of {_few(found)}{''.join(inside[:1])}"
     return f"a {type(content).__name__}"
+
+
+def _is_object(content: Any) -> bool:
+    return isinstance(content, Named) and content.state is not None and not content.items
 
 
 def load_foreign(model: nn.Module, state: dict[str, Tensor], path: Path, layout: Layout) -> None:
@@ -201,7 +205,7 @@ def _renamed(
     if len(fitting) > 1:
         raise UserError(
             f"{path}: holds {len(fitting)} networks that fit {layout.name}, under "
-            f"{_few(place.prefix for place in fitting)}: keep the one that is meant, alone"
+            f"{_few(place.prefix or 'no prefix' for place in fitting)}: keep the one that is meant"
         )
     place = (fitting or named or places or [Place("", {key: key for key in own})])[0]
     rest = state.keys() - set(place.names.values())

@@ -41,6 +41,11 @@ def unsafe_calls(source):
         if isinstance(call, ast.Call)
         for name in [ast.unparse(call.func)]
         if name in NEVER or not is_safe(name, call)
+    ] + [
+        f"{node.lineno}: {node.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef)
+        if any("Unpickler" in ast.unparse(base) for base in node.bases)
     ]
 
 
@@ -92,6 +97,11 @@ def test_a_call_that_could_is_found(line):
     assert unsafe_calls(f"def f():\n    if True:\n        return [{line}]") != []
 
 
+def test_an_unpickler_of_our_own_is_found():
+    assert unsafe_calls("class Mine(pickle.Unpickler):\n    pass") == ["1: Mine"]
+    assert unsafe_calls("class Mine(pickle._Unpickler, Other): pass") == ["1: Mine"]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -121,7 +131,7 @@ class Trap:
         return Path.write_text, (self.marker, "code was run")
 
 
-@pytest.fixture(params=["new", "old", "bare", "inside"])
+@pytest.fixture(params=["new", "old", "bare", "inside", "beside"])
 def bomb(request, tmp_path):
     """The bytes of a trapped file in several ways of writing one, and the file it would write."""
     marker = tmp_path / "code was run"
@@ -131,6 +141,8 @@ def bomb(request, tmp_path):
         stream.write(pickle.dumps(state, protocol=2))
     elif request.param == "inside":
         torch.save({"state_dict": {"conv1.weight": Trap(marker)}, "meta": {}}, stream)
+    elif request.param == "beside":  # of weights that do not fit
+        torch.save({"state_dict": {"conv1.weight": torch.ones(1)}, "meta": Trap(marker)}, stream)
     else:
         torch.save(state, stream, _use_new_zipfile_serialization=request.param == "new")
     content = stream.getvalue()

@@ -53,7 +53,8 @@ Arithmetic suggests, though the authors do not say so, that they count a second 
 stage: `layer4` alone is {stage_macs} G and {stage_parameters} M, which added gives {both_macs} G \
 and {both_parameters} M. Batch normalisation at two operations an element, and a small embedding \
 layer with its classifier, would be the rest. The difference between their features with and \
-without pose, {pose_gap} G, is HRNet-W48's {pose_macs} G within the same margin. If that is so, \
+without pose, {pose_gap} G, is HRNet-W48's {pose_macs} G within the same margin (at 256x192 it \
+costs as much as at 384x128, for both have as many pixels). If that is so, \
 the student here matches for about two thirds of the operations that the paper prints.
 
 Their f_P and f_F cost as many operations as f_V and f_E, so f_G seems to be computed beside \

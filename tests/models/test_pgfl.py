@@ -200,8 +200,11 @@ def test_both_last_stages_start_from_pretrained_weights(small, layer4):
     if layer4 == "separate":
         for name, value in model.branch_layer4.state_dict().items():
             assert torch.equal(value, weights[f"layer4.{name}"])
-    with pytest.raises(UserError, match=r"resnet18.pth: does not fit"):
+    with pytest.raises(UserError, match=r"resnet18.pth: does not fit resnet18: it seems to be "):
         model.start_from({}, Path("resnet18.pth"))
+    weights["layer1.0.conv1.weight"][0] = torch.inf
+    with pytest.raises(UserError, match=r"resnet18.pth: NaN or infinite values in layer1.0.conv1"):
+        model.start_from(weights, Path("resnet18.pth"))
 
 
 def test_a_baseline_has_no_second_last_stage(small):

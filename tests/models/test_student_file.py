@@ -113,6 +113,15 @@ def test_tensors_that_do_not_fit_the_settings_are_refused(trained, small, tmp_pa
         load_student(path)
 
 
+def test_weights_that_are_no_numbers_are_refused(trained, small, tmp_path):
+    trained.student.norm.running_var[3] = torch.nan
+    save_student(trained.student, small, tmp_path / "nan.safetensors")
+    with pytest.raises(
+        UserError, match=r"nan.safetensors: NaN or infinite .* in norm.running_var:"
+    ):
+        load_student(tmp_path / "nan.safetensors")
+
+
 def test_unknown_settings_are_refused(trained, saved, tmp_path):
     with safetensors.safe_open(saved, "pt") as file:
         metadata = file.metadata()

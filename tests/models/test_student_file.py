@@ -83,7 +83,7 @@ def test_a_foreign_file_is_refused(trained, tmp_path):
 @pytest.mark.parametrize("length", [0, 4, 100, 20_000, -1])
 def test_a_truncated_file_is_refused(saved, length):
     saved.write_bytes(saved.read_bytes()[:length])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"damaged|is empty"):
         load_student(saved)
 
 
@@ -114,8 +114,8 @@ def test_tensors_that_do_not_fit_the_settings_are_refused(trained, small, tmp_pa
 
 
 def test_weights_that_are_no_numbers_are_refused(trained, small, tmp_path):
-    trained.student.norm.running_var[3] = torch.nan
-    save_student(trained.student, small, tmp_path / "nan.safetensors")
+    trained.norm.running_var[3] = torch.nan
+    save_student(trained, small, tmp_path / "nan.safetensors")
     with pytest.raises(
         UserError, match=r"nan.safetensors: NaN or infinite .* in norm.running_var:"
     ):

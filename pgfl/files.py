@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -133,3 +133,52 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copy2(source, target)
+
+
+DEPTH = 4
+"""Folders that a data set's own may lie in, one in another."""
+
+
+def folders_with(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Folders at or below `folder` that hold all of these names, in any case of letters.
+
+    Links are followed, hidden folders and those that macOS adds are left out, and below one that
+    is found nothing is looked for.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    wanted = {name.casefold() for name in names}
+    found: list[Path] = []
+    seen: set[Path] = set()
+    level = [folder]
+    for _ in range(DEPTH + 1):
+        below: list[Path] = []
+        for one in level:
+            if one.resolve() in seen:
+                continue
+            seen.add(one.resolve())
+            entries = scanned(one)
+            if wanted <= {entry.name.casefold() for entry in entries}:
+                found.append(one)
+            else:
+                below += [one / entry.name for entry in entries if _may_hold(entry)]
+        level = below
+    return found
+
+
+def _may_hold(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith((".", "__MACOSX")) and entry.is_dir()
+
+
+def scanned(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, sorted by name.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None

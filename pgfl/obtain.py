@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from pgfl.errors import UserError
-from pgfl.files import file_hash, link_or_copy, whole_file
+from pgfl.files import file_hash, folders_with, link_or_copy, scanned, whole_file
 from pgfl.locks import locked
-from pgfl.zips import check_members, opened
+from pgfl.packed import SUFFIXES, check_members, opened
 
 TIMEOUT_SECONDS = 60
 BLOCK = 1 << 20
@@ -50,6 +50,8 @@ class Source:
 
     name: str
     """The file's own name, as published."""
+    title: str = ""
+    """What people call the data set in it."""
     checksum: str = ""
     """`algorithm:hexdigest`; a shorter digest is a prefix; empty where none is published."""
     url: str = ""
@@ -58,6 +60,16 @@ class Source:
     """The zip that the file is published in, if it is not published by itself."""
     note: str = field(default="", compare=False)
     """One sentence for somebody who lacks the file."""
+    aliases: frozenset[str] = frozenset()
+    """Other names, as `plain_name` writes them, of it and of the folder that it unpacks to."""
+    holds: tuple[tuple[str, ...], ...] = ()
+    """Names that lie beside each other in what it unpacks to, in one of several ways. Empty for
+    weights. What has them has names and counts to be checked later, so that its checksum may be
+    another one: people unpack data sets and pack them again."""
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether a folder holds it unpacked, however deep."""
+        return any(folders_with(folder, names) for names in self.holds)
 
 
 def obtain(source: Source, target: Path, *, folder: Path, file: Path | None, url: str) -> None:
@@ -72,28 +84,77 @@ def obtain(source: Source, target: Path, *, folder: Path, file: Path | None, url
         url: an address that replaces the published one.
 
     Raises:
-        UserError: the file is nowhere, the checksum is wrong, or the download failed.
+        UserError: the file is nowhere, lies there unpacked, the checksum is wrong, or the
+            download failed.
     """
-    if file is not None:
-        if not file.is_file():
-            raise UserError(f"{file}: no such file, but the configuration names it")
-        if not matches(file, source.checksum):
-            print(f"note: {file} is not the published {source.name}: sha256 {file_hash(file)}")
-        found = file
-    elif (folder / source.name).is_file():
-        found = folder / source.name
-        check(found, source.checksum)
+    found = find(source, folder, file)
+    if found is not None and found.is_dir():
+        raise UserError(f"{found}: is unpacked already; no archive of {source.title} is needed")
+    if found is not None:
+        if file is not None or source.holds:
+            _say_if_other(found, source, str(found))
+        else:
+            check(found, source.checksum)
+        with whole_file(target) as temporary:
+            link_or_copy(found, temporary)
+    elif file is not None:
+        raise UserError(f"{file}: no such file, but the configuration names it")
     elif source.container is not None and not url:
         _from_container(source, target, folder)
-        return
     elif url or source.url:
         with locked(_part(target)):
             _download(url or source.url, target, source.checksum)
-        return
     else:
         raise UserError(explain_missing(source, folder))
-    with whole_file(target) as temporary:
-        link_or_copy(found, temporary)
+
+
+def find(source: Source, folder: Path, file: Path | None) -> Path | None:
+    """The user's own file, archive or unpacked folder of a source; None where there is none.
+
+    Args:
+        source: what is wanted.
+        folder: where the user keeps such files; looked through by the published name first, then
+            by the names that other code bases use.
+        file: the user's own choice, which wins.
+
+    Raises:
+        UserError: several could be meant, or the folder cannot be read.
+    """
+    if file is not None:
+        return file if file.exists() else None
+    if (folder / source.name).is_file():
+        return folder / source.name
+    found = {path.resolve(): path for path in _named(source, folder) if _can_be(source, path)}
+    if len(found) > 1:
+        several = ", ".join(map(str, found.values()))
+        raise UserError(f"{source.title} may be any of {several}: name one in archives.files")
+    return next(iter(found.values()), None)
+
+
+def _named(source: Source, folder: Path) -> list[Path]:
+    """What lies in a folder under one of a source's names."""
+    if not source.aliases or not folder.is_dir():
+        return []
+    names = [entry.name for entry in scanned(folder)]
+    return [folder / name for name in names if plain_name(name) in source.aliases]
+
+
+def _can_be(source: Source, path: Path) -> bool:
+    return source.is_in(path) if path.is_dir() else path.name.lower().endswith(SUFFIXES)
+
+
+def plain_name(name: str) -> str:
+    """A file or folder name without case, signs and the endings of archives."""
+    lower = name.casefold()
+    ending = max((s for s in SUFFIXES if lower.endswith(s)), key=len, default="")
+    return "".join(filter(str.isalnum, lower.removesuffix(ending)))
+
+
+def _say_if_other(path: Path, source: Source, called: str) -> None:
+    if matches(path, source.checksum):
+        return
+    then = "; its names and counts are checked instead" if source.holds else ""
+    print(f"note: {called} is not the published {source.name}: sha256 {file_hash(path)}{then}")
 
 
 def matches(path: Path, checksum: str) -> bool:
@@ -118,20 +179,34 @@ def check(path: Path, checksum: str) -> None:
 def explain_missing(source: Source, folder: Path) -> str:
     """One line for somebody who lacks a file: what, why, and where to put it."""
     checksum = f" ({source.checksum})" if source.checksum else ""
-    return f"{source.name} is missing. {source.note} Put it at {folder / source.name}{checksum}."
+    unpacked = ", or its unpacked folder beside it" if source.holds else ""
+    line = (
+        f"{source.name} is missing. {source.note} Put it at {folder / source.name}{checksum}"
+        f"{unpacked}."
+    )
+    if wrong := [path for path in _named(source, folder) if not _can_be(source, path)]:
+        line += f" ({wrong[0]} is there, but holds no {in_words(source.holds)}.)"
+    return line
+
+
+def in_words(holds: tuple[tuple[str, ...], ...]) -> str:
+    """What an unpacked source holds: `a, b and c beside each other, or ...`."""
+    sets = [f"{', '.join(names[:-1])} and {names[-1]}" for names in holds]
+    return f"{', or '.join(sets)} beside each other"
 
 
 def can_be_had(source: Source, folder: Path, file: Path | None, url: str) -> bool:
-    """Whether `obtain` has anything to try: a file that is there, or an address."""
+    """Whether `obtain` has anything to try: a file or folder that is there, or an address.
+
+    Raises:
+        UserError: several in `folder` could be meant, or it cannot be read.
+    """
+    if find(source, folder, file) is not None:
+        return True
     if file is not None:
-        return file.is_file()
+        return False
     outer = source.container
-    return bool(
-        url
-        or source.url
-        or (folder / source.name).is_file()
-        or (outer is not None and can_be_had(outer, folder, None, ""))
-    )
+    return bool(url or source.url or (outer is not None and can_be_had(outer, folder, None, "")))
 
 
 def _from_container(source: Source, target: Path, folder: Path) -> None:
@@ -140,12 +215,16 @@ def _from_container(source: Source, target: Path, folder: Path) -> None:
     obtain(source.container, outer, folder=folder, file=None, url="")
     try:
         with opened(outer) as archive, whole_file(target) as temporary:
-            if source.name not in archive.namelist():
+            members = [one for one in archive.members if Path(one.name).name == source.name]
+            if not members:
                 raise UserError(f"{outer}: does not hold {source.name}")
-            check_members(outer, [archive.getinfo(source.name)], target.parent)
-            with archive.open(source.name) as packed, temporary.open("wb") as unpacked:
+            check_members(outer, members[:1], target.parent)
+            with archive.open(members[0]) as packed, temporary.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked, BLOCK)
-            check(temporary, source.checksum)
+            if source.holds:
+                _say_if_other(temporary, source, f"{source.name} in {source.container.name}")
+            else:
+                check(temporary, source.checksum)
     finally:
         outer.unlink(missing_ok=True)
 

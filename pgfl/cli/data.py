@@ -40,7 +40,7 @@ def archive_get(
     file: Annotated[Path | None, typer.Option(help="Your own file for this data set.")] = None,
     url: Annotated[str, typer.Option(help="An https address for it.")] = "",
 ) -> None:
-    """Find or download the archive of a data set, and check it."""
+    """Find or download the archive of a data set, and check it; a folder needs `extract` only."""
     from pgfl.datasets.archives import SOURCES
     from pgfl.obtain import obtain
 
@@ -49,8 +49,12 @@ def archive_get(
 
 
 @archive_app.command("extract")
-def archive_extract(archive: Path, dataset: str, out: Out) -> None:
-    """Unpack an archive safely."""
+def archive_extract(
+    archive: Annotated[Path, typer.Argument(help="A zip, a tar, or an unpacked folder.")],
+    dataset: str,
+    out: Out,
+) -> None:
+    """Unpack an archive safely, or lay out the folder that one was unpacked to."""
     from pgfl.datasets.archives import SOURCES, extract
 
     known(dataset, SOURCES)
@@ -107,12 +111,15 @@ def manifest(
     ] = True,
 ) -> None:
     """List a data set's images with their identities and cameras, and check all of them."""
-    from pgfl.datasets.manifest import write_manifest
+    from pgfl.datasets.manifest import verified, write_manifest
+    from pgfl.datasets.origin import read_origin
 
     if images.parent.resolve() != out.parent.resolve():
         raise UserError(f"--out {out}: the manifest must lie beside the image folder {images}")
-    table, junk = _checked(dataset, images, check_published)
-    write_manifest(table, junk, out)
+    table, junk, published = _checked(dataset, images, check_published)
+    origin = verified(read_origin(images), table, published)
+    write_manifest(table, junk, out, origin)
+    print(f"{out}: from {origin}")
     _say_counts(str(out), table)
 
 
@@ -193,7 +200,7 @@ def verify(
     if own:
         found, _ = build_manifest(listed(expected), folder, check=repeated_photographs)
     else:
-        found, _ = _checked(dataset, folder / "images", not loaded.is_synthetic(dataset))
+        found, *_ = _checked(dataset, folder / "images", not loaded.is_synthetic(dataset))
     verify_rows(expected, found, folder)
     if dataset in loaded.datasets and (folder / taken.NAME).is_file():
         table, images = loaded.datasets[dataset].files
@@ -204,7 +211,7 @@ def verify(
 
 
 def _checked(dataset: str, images: Path, check_published: bool) -> Any:
-    """A data set's table and junk counts, read anew from its folder and checked."""
+    """A data set's table, junk counts and published values, read anew and checked."""
     from importlib import import_module
 
     from pgfl.config import TRAIN_SET
@@ -213,7 +220,7 @@ def _checked(dataset: str, images: Path, check_published: bool) -> Any:
     known(dataset, TRAIN_SET)
     module = import_module(f"pgfl.datasets.{dataset}")
     published = module.PUBLISHED if check_published else None
-    return build_manifest(module.read(images), images.parent, published)
+    return *build_manifest(module.read(images), images.parent, published), published
 
 
 def _say_counts(what: str, table: Any) -> None:

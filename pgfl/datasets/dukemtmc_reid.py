@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-from pgfl.datasets.folders import read_folders
-from pgfl.datasets.manifest import Counts, Listing, Published
+from pgfl.datasets.folders import Layout, read_folders
+from pgfl.datasets.listing import Counts, Listing, Published
 
 NAME = re.compile(r"(?P<pid>\d{4})_c(?P<camid>[1-8])_f\d{7}\.jpg")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+LAYOUT = Layout("DukeMTMC-reID", FOLDERS, NAME)
 
 PUBLISHED = Published(
     {
@@ -20,4 +21,4 @@ PUBLISHED = Published(
 
 def read(images: Path) -> Listing:
     """All images; 408 ids of the gallery are distractors that no query asks for."""
-    return read_folders(images, FOLDERS, NAME)
+    return read_folders(images, LAYOUT)

@@ -1,66 +1,24 @@
 """`manifest.csv`: the one table that says which image shows whom, seen by which camera."""
 
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from pgfl.datasets.folders import first
 from pgfl.datasets.inspection import inspect_images
+from pgfl.datasets.listing import Counts, Listing, Published
 from pgfl.errors import UserError
 from pgfl.explain import few, shown, shown_key
-from pgfl.files import whole_file, write_json
+from pgfl.files import text_hash, whole_file, write_json
 
 SPLITS = ("train", "query", "gallery")
 COLUMNS = ("image", "split", "pid", "camid")
 JUNK = -1
 """The pid of images that no protocol ranks (Market-1501's bad boxes): counted, then dropped."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One image."""
-
-    image: str
-    """Path below the manifest's folder, with forward slashes."""
-    split: str
-    pid: int
-    camid: int
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a data set's folder holds."""
-
-    entries: list[Entry]
-    problems: list[str] = field(default_factory=list)
-    """Files that do not belong, a line each; raised together with all other findings."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Identities, images and cameras of one split."""
-
-    identities: int
-    images: int
-    cameras: int
-
-    def __str__(self) -> str:
-        return f"{self.identities} ids, {self.images} images, {self.cameras} cameras"
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a data set must have, as published."""
-
-    counts: dict[str, Counts]
-    """For each split, junk left out."""
-    names_sha256: str = ""
-    """`names_hash` of the table; empty where the archive's own checksum vouches for the names."""
 
 
 def build_manifest(
@@ -180,11 +138,18 @@ def unmatched_queries(table: pd.DataFrame) -> list[str]:
 def _differences(table: pd.DataFrame, published: Published) -> list[str]:
     """Where a table is not what was published."""
     found = count(table)
-    problems = [
-        f"{split}: found {found.get(split, 'nothing')}, published {counts}"
-        for split, counts in published.counts.items()
-        if found.get(split) != counts
-    ]
+    problems = []
+    for split, counts in published.counts.items():
+        here = found.get(split, Counts(0, 0, 0))
+        if here != counts:
+            few = counts.images - here.images
+            many = f"; {abs(few)} images too {'few' if few > 0 else 'many'}" if few else ""
+            problems.append(f"{split}: found {here}, published {counts}{many}")
+    for split, names in published.names.items():
+        there = {_file_name(image) for image in table.image[table.split == split]}
+        missing = [f"{split}: {name} is missing" for name in sorted(names - there)]
+        foreign = [f"{split}: {name} does not belong to it" for name in sorted(there - names)]
+        problems += [*first(missing, "that are missing"), *first(foreign, "that do not")]
     if not problems and published.names_sha256 and names_hash(table) != published.names_sha256:
         problems.append("the file names are not the published ones, though their numbers agree")
     return problems
@@ -200,8 +165,38 @@ def count(table: pd.DataFrame) -> dict[str, Counts]:
 
 def names_hash(table: pd.DataFrame) -> str:
     """A sha256 over every image's split and file name, whatever the folders above are called."""
-    names = sorted(f"{row.split}/{row.image.rpartition('/')[2]}" for row in table.itertuples())
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+    names = sorted(f"{row.split}/{_file_name(row.image)}" for row in table.itertuples())
+    return text_hash("\n".join(names))
+
+
+def images_hash(table: pd.DataFrame) -> str:
+    """A sha256 over every image's split, file name and bytes."""
+    rows = sorted(f"{r.split}/{_file_name(r.image)} {r.sha256}" for r in table.itertuples())
+    return text_hash("\n".join(rows))
+
+
+def _file_name(image: str) -> str:
+    return image.rpartition("/")[2]
+
+
+def verified(origin: str, table: pd.DataFrame, published: Published | None) -> str:
+    """Where a checked data set is from, and what of it is proved to be as published.
+
+    Args:
+        origin: what `read_origin` says; may be empty.
+        table: as `build_manifest` returns it.
+        published: what it was compared with, if it was.
+    """
+    origin = origin or "unknown"
+    if published is None:
+        return f"{origin}, not compared with what is published"
+    if origin.startswith("published"):
+        return origin
+    if not published.images_sha256:
+        return f"{origin}, names and counts as published"
+    if images_hash(table) == published.images_sha256:
+        return f"{origin}, names, counts and images as published"
+    return f"{origin}, names and counts as published, but images with other bytes"
 
 
 def verify_rows(expected: pd.DataFrame, found: pd.DataFrame, folder: Path) -> None:
@@ -225,10 +220,13 @@ def verify_rows(expected: pd.DataFrame, found: pd.DataFrame, folder: Path) -> No
         raise UserError("\n".join(f"{folder}: {problem}" for problem in problems))
 
 
-def write_manifest(table: pd.DataFrame, junk: dict[str, int], path: Path) -> None:
-    """Write the CSV, and `counts.json` beside it, each whole."""
+def write_manifest(
+    table: pd.DataFrame, junk: dict[str, int], path: Path, origin: str = ""
+) -> None:
+    """Write the CSV, and `counts.json` beside it, which says where it is from, each whole."""
     counts = {split: vars(numbers) for split, numbers in count(table).items()}
-    write_json(path.with_name("counts.json"), {"splits": counts, "junk": junk})
+    content = {"splits": counts, "junk": junk} | ({"origin": origin} if origin else {})
+    write_json(path.with_name("counts.json"), content)
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 

@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-from pgfl.datasets.folders import read_folders
-from pgfl.datasets.manifest import Counts, Listing, Published
+from pgfl.datasets.folders import Layout, read_folders
+from pgfl.datasets.listing import Counts, Listing, Published
 
 NAME = re.compile(r"(?P<pid>-1|\d{4})_c(?P<camid>[1-6])s\d_\d{6}_\d{2}\.jpg")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+LAYOUT = Layout("Market-1501-v15.09.15", FOLDERS, NAME)
 
 PUBLISHED = Published(
     {
@@ -21,4 +22,4 @@ PUBLISHED = Published(
 
 def read(images: Path) -> Listing:
     """All images: people, distractors (id 0), which stay, and junk (id -1), which does not."""
-    return read_folders(images, FOLDERS, NAME)
+    return read_folders(images, LAYOUT)

@@ -3,11 +3,16 @@
 from pathlib import Path
 
 from pgfl.datasets import dukemtmc_reid
-from pgfl.datasets.folders import find_folder
-from pgfl.datasets.manifest import Counts, Listing, Published
+from pgfl.datasets.folders import Layout, files_in, find_root, first, read_folders, split_folders
+from pgfl.datasets.listing import Counts, Listing, Published
+from pgfl.datasets.origin import read_origin, write_origin
 from pgfl.errors import UserError
 from pgfl.explain import shown
 from pgfl.files import link_or_copy, whole_folder
+
+LAYOUT = Layout("", dukemtmc_reid.FOLDERS, dukemtmc_reid.NAME)
+"""Of the images: the layout that `assemble` makes, and that other code bases keep."""
+LISTS = tuple(f"{split}.list" for split in dukemtmc_reid.FOLDERS)
 
 PUBLISHED = Published(
     {
@@ -21,7 +26,7 @@ PUBLISHED = Published(
 
 def read(images: Path) -> Listing:
     """All images, from the folder that `assemble` makes in DukeMTMC-reID's own layout."""
-    return dukemtmc_reid.read(images)
+    return read_folders(images, LAYOUT)
 
 
 def read_lists(folder: Path) -> dict[str, list[str]]:
@@ -68,19 +73,23 @@ def assemble(lists: Path, duke_images: Path, target: Path) -> int:
     """
     names = read_lists(lists)
     where = {
-        path.name: path
-        for folder in dukemtmc_reid.FOLDERS.values()
-        for path in find_folder(duke_images, folder).glob("*.jpg")
+        Path(name).name: folder / name
+        for folder in split_folders(
+            find_root(duke_images, dukemtmc_reid.LAYOUT), dukemtmc_reid.LAYOUT
+        ).values()
+        for name, _ in files_in(folder)
     }
-    missing = [name for listed in names.values() for name in listed if name not in where]
-    if missing:
+    wanted = dict.fromkeys(name for listed in names.values() for name in listed)
+    if missing := [name for name in wanted if name not in where]:
         raise UserError(
             f"{duke_images}: {len(missing)} images that the lists of Occluded-Duke name are not "
-            f"in DukeMTMC-reID, the first is {missing[0]}"
+            f"in DukeMTMC-reID: {', '.join(first(missing, 'of them'))}"
         )
     with whole_folder(target) as temporary:
         for split, folder in dukemtmc_reid.FOLDERS.items():
             (temporary / folder).mkdir()
             for name in names[split]:
                 link_or_copy(where[name], temporary / folder / name)
+        duke = read_origin(duke_images)
+        write_origin(temporary, f"lists: {read_origin(lists)}; images of DukeMTMC-reID: {duke}")
     return sum(len(listed) for listed in names.values())

@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-from pgfl.datasets.folders import read_folders
-from pgfl.datasets.manifest import Counts, Listing, Published
+from pgfl.datasets.folders import Layout, read_folders
+from pgfl.datasets.listing import Counts, Listing, Published
 
 NAME = re.compile(r"(?P<pid>\d{3})/(?P=pid)_\d{2}\.tif")
 FOLDERS = {"query": "occluded_body_images", "gallery": "whole_body_images"}
+LAYOUT = Layout("Occluded_REID", FOLDERS, NAME)
 
 PUBLISHED = Published(
     {"query": Counts(200, 1_000, 1), "gallery": Counts(200, 1_000, 1)},
@@ -16,4 +17,4 @@ PUBLISHED = Published(
 
 def read(images: Path) -> Listing:
     """Occluded images ask, whole images answer."""
-    return read_folders(images, FOLDERS, NAME)
+    return read_folders(images, LAYOUT)

@@ -13,7 +13,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 
 from pgfl.datasets import dukemtmc_reid
-from pgfl.datasets.manifest import Entry, Listing
+from pgfl.datasets.listing import Entry, Listing
+from pgfl.datasets.origin import read_origin, write_origin
 from pgfl.errors import UserError
 from pgfl.files import link_or_copy, text_hash, whole_folder
 from pgfl.progress import progress
@@ -122,6 +123,7 @@ def make_crops(duke_images: Path, target: Path, seed: int) -> int:
         rows = [f"{name},{crop}" for name, crop in sorted(crops.items())]
         text = "\n".join([HEADER, *rows]) + "\n"
         (temporary / CROPS_FILE).write_text(text, encoding="utf-8", newline="\n")
+        write_origin(temporary, f"crops of DukeMTMC-reID: {read_origin(duke_images)}")
     return len(crops)
 
 

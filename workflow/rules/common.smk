@@ -6,18 +6,21 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
 from pgfl.config import TRAIN_SET, check_tables, label, load_config
-from pgfl.datasets.archives import SOURCES
+from pgfl.datasets.archives import SOURCES, holds_lists
+from pgfl.datasets.archives import stamp as stamp_of_folder
 from pgfl.datasets.taken import stamp_of
 from pgfl.errors import UserError, fail, or_exit
 from pgfl.explain import short_number
 from pgfl.failures import explain
 from pgfl.locks import join
 from pgfl.machine import memory_mb, visible_gpus
+from pgfl.obtain import find as find_source
 from pgfl.orphans import SNAKEMAKE
 from pgfl.pose.estimators import SMALL_WEIGHTS, architecture_code
 from pgfl.provenance import code_hash

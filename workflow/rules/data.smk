@@ -25,11 +25,55 @@ rule draw_archive:
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
+@cache
+def own_source(dataset):
+    """The user's own archive or unpacked folder of a data set, where one can be seen from here."""
+    own = settings.archives.files.get(dataset)
+    folder = Path(settings.archives.folder)
+    return or_exit(find_source, SOURCES[dataset], folder, Path(own) if own else None)
+
+
 def own_archive(wildcards):
-    """The user's own file for an archive, where one can be seen from here."""
-    own = settings.archives.files.get(DATASET_OF[wildcards.archive])
-    candidate = own or os.path.join(settings.archives.folder, wildcards.archive)
-    return [candidate] if os.path.isfile(candidate) else []
+    """The user's own file for an archive."""
+    own = own_source(DATASET_OF[wildcards.archive])
+    return [str(own)] if own is not None and own.is_file() else []
+
+
+def unpacked(dataset):
+    """The folder that a data set lies in unpacked; nothing where it comes in an archive."""
+    own = None if settings.is_synthetic(dataset) else own_source(dataset)
+    return str(own) if own is not None and own.is_dir() else ""
+
+
+def archive_of(dataset):
+    """The archive that a data set is unpacked from, if it is."""
+    return [] if unpacked(dataset) else [f"{ARCHIVES}/{SOURCES[dataset].name}"]
+
+
+def unpacked_stamp(dataset):
+    """Another value where files of an unpacked data set came, went or changed."""
+    folder = unpacked(dataset)
+    try:
+        return stamp_of_folder(dataset, Path(folder)) if folder else ""
+    except UserError as error:
+        # Not an exception: Snakemake would put a traceback of its own around it.
+        fail(UserError(f"{SOURCES[dataset].title}: {error}"))
+
+
+def is_assembled():
+    """Whether the user's Occluded-Duke is its images, not its lists of DukeMTMC-reID's."""
+    if settings.is_synthetic("occluded_duke"):
+        return False
+    own = settings.archives.files.get("occluded_duke")
+    folder = Path(settings.archives.folder)
+    try:
+        found = find_source(SOURCES["occluded_duke"], folder, Path(own) if own else None)
+        return found is not None and not holds_lists(found)
+    except UserError:
+        return False  # what is wrong will be said by whatever needs it
+
+
+LISTS_ONLY = set() if is_assembled() else {"occluded_duke"}
 
 
 rule get_archive:
@@ -62,13 +106,16 @@ rule get_archive:
 
 
 rule extract:
+    # From an archive, or from the folder that the user unpacked one to, which is only read.
     input:
-        lambda w: f"{ARCHIVES}/{SOURCES[w.dataset].name}",
+        lambda w: archive_of(w.dataset),
     output:
         directory(f"data/{EXPERIMENT}/{{dataset}}/images"),
     wildcard_constraints:
-        dataset=any_of(set(SOURCES) - {"occluded_duke"}),
+        dataset=any_of(set(SOURCES) - LISTS_ONLY),
     params:
+        source=lambda w: unpacked(w.dataset) or archive_of(w.dataset)[0],
+        stamp=lambda w: unpacked_stamp(w.dataset),
         code=code_hash("pgfl.datasets.archives"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
@@ -77,19 +124,21 @@ rule extract:
     resources:
         mem_mb=LIGHT_MB,
     message:
-        "Unpacking {input}"
+        "Laying out {params.source}"
     shell:
-        "python -m pgfl archive extract {input:q} {wildcards.dataset} --out {output:q}"
+        "python -m pgfl archive extract {params.source:q} {wildcards.dataset} --out {output:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule extract_lists:
     # Occluded-Duke is three lists of DukeMTMC-reID's file names.
     input:
-        f"{ARCHIVES}/{SOURCES['occluded_duke'].name}",
+        lambda w: archive_of("occluded_duke"),
     output:
         directory(f"data/{EXPERIMENT}/occluded_duke/lists"),
     params:
+        source=lambda w: unpacked("occluded_duke") or archive_of("occluded_duke")[0],
+        stamp=lambda w: unpacked_stamp("occluded_duke"),
         code=code_hash("pgfl.datasets.archives"),
     log:
         f"logs/data/{EXPERIMENT}/occluded_duke/lists.log",
@@ -98,31 +147,33 @@ rule extract_lists:
     resources:
         mem_mb=LIGHT_MB,
     message:
-        "Unpacking {input}"
+        "Laying out {params.source}"
     shell:
-        "python -m pgfl archive extract {input:q} occluded_duke --out {output:q}"
+        "python -m pgfl archive extract {params.source:q} occluded_duke --out {output:q}"
         " 2>&1 | tee {log:q}"
 
 
-rule lay_out_occluded_duke:
-    input:
-        lists=f"data/{EXPERIMENT}/occluded_duke/lists",
-        duke=f"data/{EXPERIMENT}/dukemtmc_reid/images",
-    output:
-        directory(f"data/{EXPERIMENT}/occluded_duke/images"),
-    params:
-        code=code_hash("pgfl.datasets.occluded_duke"),
-    log:
-        f"logs/data/{EXPERIMENT}/occluded_duke/images.log",
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=LIGHT_MB,
-    message:
-        "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
-    shell:
-        "python -m pgfl archive occluded-duke --lists {input.lists:q} --duke {input.duke:q}"
-        " --out {output:q} 2>&1 | tee {log:q}"
+if LISTS_ONLY:
+
+    rule lay_out_occluded_duke:
+        input:
+            lists=f"data/{EXPERIMENT}/occluded_duke/lists",
+            duke=f"data/{EXPERIMENT}/dukemtmc_reid/images",
+        output:
+            directory(f"data/{EXPERIMENT}/occluded_duke/images"),
+        params:
+            code=code_hash("pgfl.datasets.occluded_duke"),
+        log:
+            f"logs/data/{EXPERIMENT}/occluded_duke/images.log",
+        conda:
+            ENVIRONMENT
+        resources:
+            mem_mb=LIGHT_MB,
+        message:
+            "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
+        shell:
+            "python -m pgfl archive occluded-duke --lists {input.lists:q} --duke {input.duke:q}"
+            " --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule crop_partial_duke:

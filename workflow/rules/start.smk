@@ -36,14 +36,18 @@ def missing_files(jobs):
 
 
 def origin(job):
-    """Where a file comes from, in a few words."""
+    """Where a file or an unpacked data set comes from, in a few words, or nothing."""
     if job.rule.name == "draw_archive":
         return f"{job.wildcards.archive} (drawn)"
+    if job.rule.name in ("extract", "extract_lists"):
+        dataset = job.wildcards_dict.get("dataset", "occluded_duke")
+        folder = unpacked(dataset)
+        return f"{SOURCES[dataset].title} (from folder {folder})" if folder else ""
     source, own, url = wanted_file(job)
-    local = own or Path(settings.archives.folder) / source.name
+    local = find_source(source, Path(settings.archives.folder), own)
     if missing_file(job):
         where = "MISSING"
-    elif local.is_file():
+    elif local is not None:
         where = f"from {local}"
     else:
         where = "to be downloaded"
@@ -64,8 +68,8 @@ def plan(jobs):
     if count and RUNS_HERE:
         here = f"{GPUS} GPU{'' if GPUS == 1 else 's'}" if GPUS else "no GPU, so on the CPU"
         yield f"  this machine: {here}; {CORES} cores for all jobs together"
-    getting = ("draw_archive", "get_archive", "get_weights")
-    if files := sorted({origin(job) for job in jobs if job.rule.name in getting}):
+    getting = ("draw_archive", "get_archive", "get_weights", "extract", "extract_lists")
+    if files := sorted({origin(job) for job in jobs if job.rule.name in getting} - {""}):
         yield f"  of {', '.join(files)}"
     if own := sorted({file for job in jobs for file in job.input if file in OWN_HEATMAPS}):
         yield f"  with heatmaps of your own: {', '.join(own)}"

@@ -50,8 +50,6 @@ class Source:
 
     name: str
     """The file's own name, as published."""
-    title: str = ""
-    """What people call the data set in it."""
     checksum: str = ""
     """`algorithm:hexdigest`; a shorter digest is a prefix; empty where none is published."""
     url: str = ""
@@ -60,6 +58,8 @@ class Source:
     """The zip that the file is published in, if it is not published by itself."""
     note: str = field(default="", compare=False)
     """One sentence for somebody who lacks the file."""
+    title: str = ""
+    """What people call the data set in it."""
     aliases: frozenset[str] = frozenset()
     """Other names, as `plain_name` writes them, of it and of the folder that it unpacks to."""
     holds: tuple[tuple[str, ...], ...] = ()
@@ -124,7 +124,10 @@ def find(source: Source, folder: Path, file: Path | None) -> Path | None:
         return file if file.exists() else None
     if (folder / source.name).is_file():
         return folder / source.name
-    found = {path.resolve(): path for path in _named(source, folder) if _can_be(source, path)}
+    found: dict[Path, Path] = {}
+    for path in _named(source, folder):
+        if path.resolve() not in found and _can_be(source, path):
+            found[path.resolve()] = path
     if len(found) > 1:
         several = ", ".join(map(str, found.values()))
         raise UserError(f"{source.title} may be any of {several}: name one in archives.files")

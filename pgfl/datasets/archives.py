@@ -151,7 +151,7 @@ def _take(
 ) -> int:
     """Put a data set's files, wherever they lie below `source`, to their places in `target`."""
     if listed:
-        (folder, *_) = folders_with(source, occluded_duke.LISTS)
+        folder = _lists_in(source)
         for name in occluded_duke.LISTS:
             put(folder / name, target / name)
         return len(occluded_duke.LISTS)
@@ -165,6 +165,15 @@ def _take(
             put(folder / name, place / name)
             count += 1
     return count
+
+
+def _lists_in(source: Path) -> Path:
+    """The folder that the lists of Occluded-Duke lie in."""
+    found = folders_with(source, occluded_duke.LISTS)
+    if len(found) != 1:
+        names = in_words((occluded_duke.LISTS,))
+        raise UserError(f"{source}: {len(found)} folders hold {names}, expected one")
+    return found[0]
 
 
 MANY = 10_000
@@ -208,7 +217,7 @@ def stamp(dataset: str, folder: Path) -> str:
         UserError: it is not there, there twice, or cannot be read.
     """
     if dataset == "occluded_duke" and holds_lists(folder):
-        (place, *_) = folders_with(folder, occluded_duke.LISTS)
+        place = _lists_in(folder)
         files = [(name, (place / name).stat()) for name in occluded_duke.LISTS]
     else:
         layout = LAYOUTS[dataset]

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,7 @@ def find_root(folder: Path, layout: Layout) -> Path:
     beside = f"{', '.join(names[:-1])} and {names[-1]} beside each other"
     found = folders_with(folder, names)
     if not found:
-        why = "" if scanned(folder) else "; it is empty"
-        raise UserError(f"{folder}: no folder in it holds {beside}{why}")
+        raise UserError(f"{folder}: no folder in it holds {beside} ({_instead(folder, names)})")
     # DukeMTMC-reID has the folders of Market-1501.
     if len(found) > 1:
         found = [one for one in found if _fits(one, layout)] or found
@@ -49,6 +48,16 @@ def find_root(folder: Path, layout: Layout) -> Path:
         several = ", ".join(map(str, found))
         raise UserError(f"{folder}: {len(found)} folders hold {beside}: {several}; name one")
     return found[0]
+
+
+def _instead(folder: Path, names: Sequence[str]) -> str:
+    """What is there where not all folders of a data set are."""
+    roots = [root for name in names for root in folders_with(folder, [name])]
+    if not roots:
+        return "nor any of them" if scanned(folder) else "it is empty"
+    there = {entry.name.casefold() for entry in scanned(roots[0])}
+    missing = [name for name in names if name.casefold() not in there]
+    return f"{roots[0]} lacks {', '.join(missing)}"
 
 
 def _fits(root: Path, layout: Layout) -> bool:

@@ -11,6 +11,7 @@ import pandas as pd
 from pgfl.datasets.folders import first
 from pgfl.datasets.inspection import inspect_images
 from pgfl.datasets.listing import Counts, Listing, Published
+from pgfl.datasets.listing import Entry as Entry
 from pgfl.errors import UserError
 from pgfl.explain import few, shown, shown_key
 from pgfl.files import text_hash, whole_file, write_json

@@ -145,7 +145,9 @@ def test_the_layout_and_names_are_dukes(duke, made):
         for found in (ours, theirs)
     ]
     assert rows[0] == rows[1] and len(rows[0]) > 100
-    assert sorted(path.name for path in made.iterdir()) == sorted([*FOLDERS, "crops.csv"])
+    assert sorted(path.name for path in made.iterdir()) == sorted(
+        [*FOLDERS, "crops.csv", "origin.json"]
+    )
 
 
 def test_the_manifest_tells_each_images_crop_in_exact_shares_of_every_split(duke, made):

@@ -52,9 +52,9 @@ def build_manifest(
     is_junk = table["pid"] == JUNK
     junk = {str(split): len(rows) for split, rows in table[is_junk].groupby("split")}
     table = _sorted(table[~is_junk])
-    problems = [*few(listing.problems), *find_problems(table)]
-    if published is not None:
-        problems += _differences(table, published)
+    # What is missing has consequences, which would only hide it.
+    different = _differences(table, published) if published is not None else []
+    problems = [*few(listing.problems), *(different or find_problems(table))]
     inspected = inspect_images(folder, list(table["image"]))
     unreadable = [result for result in inspected if isinstance(result, str)]
     problems += few(unreadable)

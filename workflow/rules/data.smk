@@ -50,6 +50,7 @@ def archive_of(dataset):
     return [] if unpacked(dataset) else [f"{ARCHIVES}/{SOURCES[dataset].name}"]
 
 
+@cache
 def unpacked_stamp(dataset):
     """Another value where files of an unpacked data set came, went or changed."""
     folder = unpacked(dataset)

@@ -75,9 +75,9 @@ class ArchiveSettings(Settings):
     source: Literal["synthetic", "real"] = "real"
     """`synthetic` draws small stand-ins with the real names and layouts; `real` needs yours."""
     folder: FilePath = "archives"
-    """The folder in which your copies of archives and weights are looked for."""
+    """The folder in which your archives, unpacked data sets and weights are looked for."""
     files: dict[Archived, FilePath] = {}
-    """A file of your own for one data set; wins over `folder` and over `source: synthetic`."""
+    """Your own zip, tar or unpacked folder of a data set; wins over `folder` and `synthetic`."""
     urls: dict[str, str] = {}
     """An https address for a file name; what it delivers must have the known checksum."""
 

@@ -74,6 +74,7 @@ def is_assembled():
         return False  # what is wrong will be said by whatever needs it
 
 
+# Whatever comes as lists is laid out from them, all else as it is.
 LISTS_ONLY = set() if is_assembled() else {"occluded_duke"}
 
 
@@ -154,27 +155,27 @@ rule extract_lists:
         " 2>&1 | tee {log:q}"
 
 
-if LISTS_ONLY:
-
-    rule lay_out_occluded_duke:
-        input:
-            lists=f"data/{EXPERIMENT}/occluded_duke/lists",
-            duke=f"data/{EXPERIMENT}/dukemtmc_reid/images",
-        output:
-            directory(f"data/{EXPERIMENT}/occluded_duke/images"),
-        params:
-            code=code_hash("pgfl.datasets.occluded_duke"),
-        log:
-            f"logs/data/{EXPERIMENT}/occluded_duke/images.log",
-        conda:
-            ENVIRONMENT
-        resources:
-            mem_mb=LIGHT_MB,
-        message:
-            "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
-        shell:
-            "python -m pgfl archive occluded-duke --lists {input.lists:q} --duke {input.duke:q}"
-            " --out {output:q} 2>&1 | tee {log:q}"
+rule lay_out_occluded_duke:
+    input:
+        lists=f"data/{EXPERIMENT}/{{dataset}}/lists",
+        duke=f"data/{EXPERIMENT}/dukemtmc_reid/images",
+    output:
+        directory(f"data/{EXPERIMENT}/{{dataset}}/images"),
+    wildcard_constraints:
+        dataset=any_of(LISTS_ONLY),
+    params:
+        code=code_hash("pgfl.datasets.occluded_duke"),
+    log:
+        f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
+    message:
+        "Laying out Occluded-Duke from its lists and DukeMTMC-reID"
+    shell:
+        "python -m pgfl archive occluded-duke --lists {input.lists:q} --duke {input.duke:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule crop_partial_duke:

@@ -41,6 +41,13 @@ def test_a_wrong_checksum_stops_and_leaves_nothing(tmp_path, archives):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_data_set_packed_again_is_taken_and_that_is_said(tmp_path, archives, capsys):
+    again = Source("set.zip", SHA, holds=(("query", "gallery"),))
+    (archives / "set.zip").write_bytes(b"packed again")
+    assert get(again, tmp_path).read_bytes() == b"packed again"
+    assert "its names and counts are checked instead" in capsys.readouterr().out
+
+
 def test_a_missing_file_says_what_why_and_where(tmp_path):
     with pytest.raises(UserError) as caught:
         get(SOURCE, tmp_path)

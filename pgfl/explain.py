@@ -26,10 +26,11 @@ MOST_LINES = 10
 """Findings of one kind that a message lists."""
 
 
-def few(lines: Sequence[str]) -> list[str]:
-    """The first findings of one kind, and how many more there are."""
+def few(lines: Sequence[str], what: str = "") -> list[str]:
+    """The first findings of one kind, and how many more there are (`and 5 more` and `what`)."""
     hidden = len(lines) - MOST_LINES
-    return [*lines[:MOST_LINES], f"and {hidden} more"] if hidden > 0 else list(lines)
+    more = f"and {hidden} more {what}".rstrip()
+    return [*lines[:MOST_LINES], more] if hidden > 0 else list(lines)
 
 
 def explain(model: type[BaseModel], error: ValidationError, where: str = "") -> list[str]:

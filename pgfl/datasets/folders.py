@@ -8,12 +8,11 @@ from pathlib import Path
 
 from pgfl.datasets.listing import Entry, Listing
 from pgfl.errors import UserError
+from pgfl.explain import few
 from pgfl.files import DEPTH, folders_with, scanned
 
 KNOWN_EXTRAS = {"thumbs.db", "desktop.ini", "readme.txt", "@eadir"}
 """What Windows, the publishers and disk stations add; hidden files are extras, too."""
-SHOWN = 10
-"""Findings of one kind that are named."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,5 @@ def read_folders(images: Path, layout: Layout) -> Listing:
             groups = match.groupdict()
             camid = int(groups.get("camid", split == "gallery"))
             listing.entries.append(Entry(image, split, int(groups["pid"]), camid))
-    listing.problems.extend(first(wrong, "names that do not match"))
+    listing.problems.extend(few(wrong, "names that do not match"))
     return listing
-
-
-def first(lines: list[str], what: str) -> list[str]:
-    """The first findings of a kind, and how many more there are."""
-    more = len(lines) - SHOWN
-    return [*lines[:SHOWN], *([f"and {more} more {what}"] if more > 0 else [])]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from pgfl.datasets.folders import first
 from pgfl.datasets.inspection import inspect_images
 from pgfl.datasets.listing import Counts, Listing, Published
 from pgfl.datasets.listing import Entry as Entry
@@ -54,7 +53,7 @@ def build_manifest(
     table = _sorted(table[~is_junk])
     # What is missing has consequences, which would only hide it.
     different = _differences(table, published) if published is not None else []
-    problems = [*few(listing.problems), *(different or find_problems(table))]
+    problems = [*listing.problems, *(different or find_problems(table))]
     inspected = inspect_images(folder, list(table["image"]))
     unreadable = [result for result in inspected if isinstance(result, str)]
     problems += few(unreadable)
@@ -150,7 +149,7 @@ def _differences(table: pd.DataFrame, published: Published) -> list[str]:
         there = {_file_name(image) for image in table.image[table.split == split]}
         missing = [f"{split}: {name} is missing" for name in sorted(names - there)]
         foreign = [f"{split}: {name} does not belong to it" for name in sorted(there - names)]
-        problems += [*first(missing, "that are missing"), *first(foreign, "that do not")]
+        problems += [*few(missing, "that are missing"), *few(foreign, "that do not")]
     if not problems and published.names_sha256 and names_hash(table) != published.names_sha256:
         problems.append("the file names are not the published ones, though their numbers agree")
     return problems

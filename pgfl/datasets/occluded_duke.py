@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from pgfl.datasets import dukemtmc_reid
-from pgfl.datasets.folders import Layout, files_in, find_root, first, read_folders, split_folders
+from pgfl.datasets.folders import Layout, files_in, find_root, read_folders, split_folders
 from pgfl.datasets.listing import Counts, Listing, Published
 from pgfl.datasets.origin import read_origin, write_origin
 from pgfl.errors import UserError
-from pgfl.explain import shown
+from pgfl.explain import few, shown
 from pgfl.files import link_or_copy, whole_folder
 
 LAYOUT = Layout("", dukemtmc_reid.FOLDERS, dukemtmc_reid.NAME)
@@ -83,7 +83,7 @@ def assemble(lists: Path, duke_images: Path, target: Path) -> int:
     if missing := [name for name in wanted if name not in where]:
         raise UserError(
             f"{duke_images}: {len(missing)} images that the lists of Occluded-Duke name are not "
-            f"in DukeMTMC-reID: {', '.join(first(missing, 'of them'))}"
+            f"in DukeMTMC-reID: {', '.join(few(missing, 'of them'))}"
         )
     with whole_folder(target) as temporary:
         for split, folder in dukemtmc_reid.FOLDERS.items():

@@ -39,7 +39,7 @@ rule all:
         KEPT,
 
 
-or_exit(check_targets, unknown_targets(), settings, [*DELIVERABLES, "all"])
+or_exit(check_targets, unknown_targets(), settings, [*every_deliverable(), "all"])
 say_who_else_is_here()
 
 
@@ -50,6 +50,7 @@ onstart:
 
 
 onsuccess:
+    at_the_end()
     say(*warnings_of_pose())
 
 

@@ -2,8 +2,11 @@
 
 import http.client
 import shutil
+import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.client import HTTPMessage
 from pathlib import Path
@@ -15,6 +18,8 @@ from pgfl.locks import locked
 from pgfl.packed import SUFFIXES, check_members, opened
 
 TIMEOUT_SECONDS = 60
+PATIENCE_SECONDS = 5.0
+"""So long an address may take to answer at all."""
 BLOCK = 1 << 20
 ALLOWED = ("https://", "file://")
 
@@ -182,12 +187,11 @@ def check(path: Path, checksum: str) -> None:
 def explain_missing(source: Source, folder: Path) -> str:
     """One line for somebody who lacks a file: what, why, and where to put it."""
     checksum = f" ({source.checksum})" if source.checksum else ""
+    note = f" {source.note}" if source.note else ""
     unpacked = ", or its unpacked folder beside it" if source.holds else ""
     line = (
-        f"{source.name} is missing. {source.note} Put it at {folder / source.name}{checksum}"
-        f"{unpacked}."
+        f"{source.name} is missing.{note} Put it at {folder / source.name}{checksum}{unpacked}."
     )
-    if wrong := [path for path in _named(source, folder) if not _can_be(source, path)]:
         line += f" ({wrong[0]} is there, but holds no {in_words(source.holds)}.)"
     return line
 
@@ -210,6 +214,39 @@ def can_be_had(source: Source, folder: Path, file: Path | None, url: str) -> boo
         return False
     outer = source.container
     return bool(url or source.url or (outer is not None and can_be_had(outer, folder, None, "")))
+
+
+def unreachable(addresses: Iterable[str]) -> dict[str, str]:
+    """Addresses from which nothing can be downloaded now, and why; asked all at the same time.
+
+    Nothing is downloaded. What answers in another way than a download would expect counts as
+    reachable: the download itself then says what is wrong.
+    """
+    reasons: dict[str, str] = {}
+    asking = [
+        (url, threading.Thread(target=_ask, args=(url, reasons), daemon=True)) for url in addresses
+    ]
+    for _, thread in asking:
+        thread.start()
+    until = time.monotonic() + PATIENCE_SECONDS
+    for url, thread in asking:
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():  # a name server that does not answer, which no time limit ends
+            reasons[url] = f"no answer within {PATIENCE_SECONDS:g} seconds"
+    return dict(reasons)
+
+
+def _ask(url: str, reasons: dict[str, str]) -> None:
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        OPENER.open(request, timeout=PATIENCE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):
+            reasons[url] = f"{error.code} {error.reason}"
+    except (OSError, http.client.HTTPException) as error:
+        reasons[url] = str(getattr(error, "reason", error))
+    except (UserError, ValueError):  # an address that is refused
+        pass
 
 
 def _from_container(source: Source, target: Path, folder: Path) -> None:

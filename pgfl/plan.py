@@ -34,6 +34,8 @@ class Plan:
     config: dict[str, Any]
     """What the user configured, command line included; `pgfl.config.load_config` completes it."""
     jobs: list[PlannedJob]
+    left_out: list[str]
+    """What cannot be made for want of files, as lines; nothing where all can be made."""
 
 
 def make_plan(targets: Sequence[str] = (), config: Sequence[str] = ()) -> Plan:
@@ -61,7 +63,8 @@ def make_plan(targets: Sequence[str] = (), config: Sequence[str] = ()) -> Plan:
         if done.returncode or not file.exists():
             raise UserError(_complaint(done.stderr + done.stdout))
         content = read_json(file)
-    return Plan(content["config"], [PlannedJob(**job) for job in content["jobs"]])
+    jobs = [PlannedJob(**job) for job in content["jobs"]]
+    return Plan(content["config"], jobs, content["left_out"])
 
 
 def _complaint(output: str) -> str:

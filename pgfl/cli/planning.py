@@ -45,7 +45,8 @@ def status(
     with suppress(KeyboardInterrupt):
         while True:
             if plan and (not left or time.monotonic() - planned > SECONDS_BETWEEN_PLANS):
-                left = list(left_lines(make_plan(targets or (), config or ()).jobs))
+                found = make_plan(targets or (), config or ())
+                left = [*left_lines(found.jobs), *found.left_out]
                 planned = time.monotonic()
             shown = [f"Experiment {experiment}", *progress_lines(Path(), experiment), *left]
             if not watch:
@@ -79,6 +80,8 @@ def costs(
         f"\nAn estimate: multiply-accumulates, two operations each, at {tflops:g} x 10^12 "
         "operations a second.\nReading images, and what tables and figures compute, is not in it."
     )
+    if plan.left_out:
+        print("", *plan.left_out, sep="\n")
 
 
 def _redraw(lines: list[str]) -> None:

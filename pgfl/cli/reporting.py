@@ -21,6 +21,10 @@ from pgfl.machine import own_gpus
 
 app = typer.Typer()
 
+LeftOut = Annotated[
+    str,
+    typer.Option(help='JSON: {"data set": ["missing file", ...]}; their cells stay empty.'),
+]
 Queries = Annotated[
     str, typer.Option(help='JSON: {"method": ["eval/set.queries.csv", ...]}, one a seed.')
 ]
@@ -33,13 +37,14 @@ def table(
     out: Out,
     evaluations: Evaluations,
     experiment: Experiment,
+    left_out: LeftOut = "{}",
 ) -> None:
     """Write a table of the paper: published rows, then reproduced ones."""
     from pgfl.reporting.specs import TABLES
     from pgfl.reporting.tables import write_table
 
     known(number, TABLES)
-    write_table(number, _evaluations(evaluations), experiment, out)
+    write_table(number, _evaluations(evaluations), experiment, out, _left_out(left_out))
 
 
 @app.command("compare")
@@ -51,6 +56,7 @@ def compare(
     against: Annotated[
         str, typer.Option(help="The variant to compare with; default: the first.")
     ] = "",
+    left_out: LeftOut = "{}",
 ) -> None:
     """Write table and picture of variants side by side; the differences over the seeds, too."""
     from pgfl.reporting.comparison import write_comparison
@@ -64,7 +70,7 @@ def compare(
     known(against, variants)
     test_sets = list(dict.fromkeys(test_set for _, test_set in files))
     spec = comparison_spec(name, variants, against, test_sets)
-    write_comparison(spec, files, experiment, out)
+    write_comparison(spec, files, experiment, out, _left_out(left_out))
 
 
 def _evaluations(given: str) -> dict[tuple[str, str], list[Path]]:
@@ -76,6 +82,12 @@ def _evaluations(given: str) -> dict[tuple[str, str], list[Path]]:
         for variant, sets in files.items()
         for test_set, paths in sets.items()
     }
+
+
+def _left_out(given: str) -> dict[str, list[str]]:
+    """The data sets that a table goes without, and the names of their missing files."""
+    words = '{"data set": ["missing file", ...]}'
+    return json_shaped(given, "--left-out", dict[str, list[str]], words)
 
 
 @app.command("figure3")
@@ -131,13 +143,14 @@ def dataset_table(
     out: Out,
     manifests: Annotated[str, typer.Option(help='JSON: {"data set": "manifest.csv", ...}.')],
     experiment: Annotated[str, typer.Option(help="Where the data sets are from.")],
+    left_out: LeftOut = "{}",
 ) -> None:
     """Write Table 1: the data sets as published and as found."""
     from pgfl.reporting.dataset_table import write_dataset_table
 
     words = '{"data set": "manifest.csv", ...}'
     files = json_shaped(manifests, "--manifests", dict[str, Path], words)
-    write_dataset_table(files, experiment, out)
+    write_dataset_table(files, experiment, out, _left_out(left_out))
 
 
 @app.command("feature-table")

@@ -12,7 +12,16 @@ from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.specs import TableSpec
 from pgfl.reporting.statistics import mean_text
 from pgfl.reporting.styles import METRICS, STYLES, marked, save_figure
-from pgfl.reporting.summary import Measurements, extent, heading, unusual, with_spread
+from pgfl.reporting.summary import (
+    NOT_MEASURED,
+    LeftOut,
+    Measurements,
+    extent,
+    heading,
+    left_out_note,
+    unusual,
+    with_spread,
+)
 from pgfl.reporting.tables import Evaluations, introduction, read_needed, reproduced
 from pgfl.reporting.trace import save_trace
 
@@ -20,7 +29,11 @@ REFERENCE, OTHER = STYLES[0]["color"], STYLES[1]["color"]
 
 
 def write_comparison(
-    spec: TableSpec, evaluations: Evaluations, experiment: str, out: Path
+    spec: TableSpec,
+    evaluations: Evaluations,
+    experiment: str,
+    out: Path,
+    left_out: LeftOut | None = None,
 ) -> None:
     """Write table and picture of variants that the paper does not have; all is reproduced.
 
@@ -29,38 +42,45 @@ def write_comparison(
         evaluations: the `eval/*.json` files that it needs.
         experiment: the experiment they are from.
         out: the CSV; the `.md`, the `.png` and the trace go beside it.
+        left_out: test sets whose cells stay empty, since files of theirs are missing.
 
     Raises:
-        UserError: an evaluation is missing, cannot be read, or is not what it is given as.
+        UserError: an evaluation is missing, cannot be read, or is not what it is given as; or all
+            test sets are left out.
     """
-    measurements = read_needed(spec, evaluations)
+    left_out = left_out or {}
+    measurements = read_needed(spec, evaluations, left_out)
     table, cells = reproduced(spec, measurements, experiment, labels={})
     shown = pd.DataFrame({"method": table["method"]})
     for column in spec.columns:
         pairs = zip(table[column], table[f"{column}.std"], strict=True)
-        shown[heading(column)] = [with_spread(mean, std) for mean, std in pairs]
+        shown[heading(column)] = [with_spread(mean or NOT_MEASURED, std) for mean, std in pairs]
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     text, picture = out.with_suffix(".md"), out.with_suffix(".png")
-    write_text(text, introduction(spec.title, spec, shown, measurements, experiment))
-    save_figure(draw_comparison(spec, measurements, experiment), picture)
+    write_text(text, introduction(spec.title, spec, shown, measurements, experiment, left_out))
+    save_figure(draw_comparison(spec, measurements, experiment, left_out), picture)
     save_trace([out, text, picture], experiment, cells)
 
 
-def draw_comparison(spec: TableSpec, measurements: Measurements, experiment: str) -> Figure:
+def draw_comparison(
+    spec: TableSpec, measurements: Measurements, experiment: str, left_out: LeftOut
+) -> Figure:
     """Each seed of each variant as a dot, a row of panels for each test set.
 
     Args:
         spec: the table's; the variant that others are compared with has a line through all.
         measurements: all that it needs.
         experiment: anything but `paper` is marked.
+        left_out: test sets that have no numbers, and so no panels; the picture says why.
     """
     variants = list(spec.reproduced.values())
     references = {spec.reproduced[reference] for _, reference in spec.compared}
-    rows = len(spec.test_sets)
+    test_sets = [name for name in spec.test_sets if name not in left_out]
+    rows = len(test_sets)
     figure = Figure(figsize=(9, 1.3 + rows * (0.9 + 0.3 * len(variants))), layout="constrained")
     figure.suptitle(marked(spec.title, experiment), fontsize=12, weight="bold")
     panels = figure.subplots(rows, len(METRICS), squeeze=False)
-    for test_set, row in zip(spec.test_sets, panels, strict=True):
+    for test_set, row in zip(test_sets, panels, strict=True):
         for (metric, label), axes in zip(METRICS.items(), row, strict=True):
             values = {
                 variant: [one.value(metric) for one in measurements[variant, test_set]]
@@ -71,7 +91,7 @@ def draw_comparison(spec: TableSpec, measurements: Measurements, experiment: str
         row[1].tick_params(labelleft=False)
     figure.supxlabel(
         f"Dots: seeds; bars and numbers: means. {extent(measurements, spec)}."
-        f"{unusual(measurements)}",
+        f"{unusual(measurements)}\n{left_out_note(left_out)}".strip(),
         fontsize=8,
         wrap=True,
     )

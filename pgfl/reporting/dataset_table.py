@@ -7,7 +7,8 @@ import pandas as pd
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.files import read_json
-from pgfl.reporting.paper import read_published
+from pgfl.reporting.paper import dataset_name, read_published
+from pgfl.reporting.summary import NOT_MEASURED, LeftOut, left_out_note
 from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
 
@@ -20,28 +21,37 @@ NOTE = (
 )
 
 
-def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) -> None:
+def write_dataset_table(
+    manifests: dict[str, Path], experiment: str, out: Path, left_out: LeftOut | None = None
+) -> None:
     """Write `table1.csv`, and the `.md` and the trace beside it.
 
     Args:
         manifests: `manifest.csv` of each of the paper's data sets; `counts.json` lies beside it.
         experiment: the experiment they are from.
         out: the CSV.
+        left_out: data sets without a manifest, whose cells stay empty, and their missing files.
 
     Raises:
         UserError: a manifest is missing, or it or its counts cannot be read.
     """
+    left_out = left_out or {}
     published = read_published(1)
     for dataset in published["dataset"]:
-        if dataset not in manifests:
+        if dataset not in manifests and dataset not in left_out:
             raise UserError(f"no manifest of {dataset} is given")
     numbers = list(published.columns[2:])
+    nothing = dict.fromkeys([*numbers, "distractors", "junk", "agrees"], "")
     rows, cells = [], []
     for line in published.to_dict("records"):
         name, dataset = line.pop("method"), line.pop("dataset")
+        rows.append({"method": name, "source": "published", **line})
+        if dataset in left_out:
+            ours = {"method": name, "source": "reproduced"}
+            rows.append(ours | nothing | {"experiment": experiment})
+            continue
         found = _found(manifests[dataset])
         agrees = all(line[number] == found[number] for number in numbers)
-        rows.append({"method": name, "source": "published", **line})
         rows.append(
             {
                 "method": name,
@@ -54,7 +64,12 @@ def write_dataset_table(manifests: dict[str, Path], experiment: str, out: Path) 
         counted = (manifests[dataset], manifests[dataset].with_name("counts.json"))
         cells.append(Cell(name, "all numbers", "", counted))
     table = pd.DataFrame(rows).fillna("")
-    save_table(table, out, f"# Table 1: {TITLE}\n\n{data_warning(experiment)}{NOTE}\n\n")
+    shown = table.copy()
+    empty = table["method"].isin(map(dataset_name, left_out)) & (table["source"] == "reproduced")
+    shown.loc[empty, list(nothing)] = NOT_MEASURED
+    heading = f"# Table 1: {TITLE}\n\n{data_warning(experiment)}{NOTE}\n\n"
+    ending = f"\n{left_out_note(left_out)}\n" if left_out else ""
+    save_table(table, out, heading, ending=ending, shown=shown)
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 

@@ -7,6 +7,11 @@ from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.specs import PUBLISHED_AS, TableSpec
 from pgfl.reporting.statistics import paired_difference
 
+LeftOut = dict[str, list[str]]
+"""For each test set that a table goes without: the names of the files that are missing."""
+NOT_MEASURED = "–"
+"""A cell, for reading, of a data set that is left out; in CSV files it is empty."""
+
 Measurements = dict[tuple[str, str], list[Measured]]
 """For each (variant, test set): one evaluation a seed, the same seeds in the same order."""
 
@@ -34,9 +39,19 @@ def comparison(table: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
             printed = published[column].get(theirs, "")
             std = ours.loc[method, f"{column}.std"]
             row[f"{heading(column)}, published"] = printed
-            row[f"{heading(column)}, reproduced"] = with_spread(ours.loc[method, column], std)
+            # Only a test set that is left out has no mean.
+            mean = ours.loc[method, column] or NOT_MEASURED
+            row[f"{heading(column)}, reproduced"] = with_spread(mean, std)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def left_out_note(left_out: LeftOut) -> str:
+    """What stands below a table with empty cells: whose they are, and why; else nothing."""
+    if not left_out:
+        return ""
+    sets = "; ".join(f"{dataset_name(d)} ({', '.join(files)})" for d, files in left_out.items())
+    return f"{NOT_MEASURED}: left out, since files are missing: {sets}."
 
 
 def with_spread(mean: str, std: str) -> str:
@@ -72,6 +87,7 @@ def extent(measurements: Measurements, spec: TableSpec) -> str:
             **measurements[some, test_set][0].counts, name=dataset_name(test_set)
         )
         for test_set in spec.test_sets
+        if (some, test_set) in measurements
     ]
     return "; ".join(["One seed" if seeds == 1 else f"{seeds} seeds", *sizes])
 
@@ -85,7 +101,7 @@ def differences(measurements: Measurements, spec: TableSpec) -> pd.DataFrame:
     """Each compared pair of methods: mean difference over seeds and its 95 % interval.
 
     Args:
-        measurements: two seeds or more.
+        measurements: two seeds or more; test sets that are left out have none, and no column.
         spec: the table's.
     """
     rows = []
@@ -93,6 +109,8 @@ def differences(measurements: Measurements, spec: TableSpec) -> pd.DataFrame:
         row = {"difference": f"{method} minus {reference}"}
         for column in spec.columns:
             test_set, metric = column.split(".")
+            if (spec.reproduced[method], test_set) not in measurements:
+                continue
             first = measurements[spec.reproduced[method], test_set]
             second = measurements[spec.reproduced[reference], test_set]
             pair = ([one.value(metric) for one in runs] for runs in (first, second))

@@ -4,12 +4,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from pgfl.errors import UserError
 from pgfl.files import write_text
 from pgfl.reporting.evaluations import Measured, check_comparable, read_evaluations
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.specs import PUBLISHED_AS, TABLES, TableSpec
 from pgfl.reporting.statistics import mean_text, std_text
-from pgfl.reporting.summary import Measurements, basis, comparison, differences
+from pgfl.reporting.summary import (
+    NOT_MEASURED,
+    LeftOut,
+    Measurements,
+    basis,
+    comparison,
+    differences,
+    left_out_note,
+)
 from pgfl.reporting.trace import Cell, save_trace
 
 NOTE = (
@@ -39,7 +48,13 @@ CHANGED = (
 )
 
 
-def write_table(number: int, evaluations: Evaluations, experiment: str, out: Path) -> None:
+def write_table(
+    number: int,
+    evaluations: Evaluations,
+    experiment: str,
+    out: Path,
+    left_out: LeftOut | None = None,
+) -> None:
     """Write `table{number}.csv`, and the `.md` and the trace beside it.
 
     Args:
@@ -47,39 +62,63 @@ def write_table(number: int, evaluations: Evaluations, experiment: str, out: Pat
         evaluations: the `eval/*.json` files that the table needs.
         experiment: the experiment they are from; anything but `paper` is marked as such.
         out: the CSV; percentages with one decimal, missing values empty.
+        left_out: test sets whose cells stay empty, since files of theirs are missing.
 
     Raises:
-        UserError: an evaluation is missing, cannot be read, or is not what it is given as.
+        UserError: an evaluation is missing, cannot be read, or is not what it is given as; or all
+            test sets are left out.
     """
-    spec = TABLES[number]
-    measurements = read_needed(spec, evaluations)
+    spec, left_out = TABLES[number], left_out or {}
+    measurements = read_needed(spec, evaluations, left_out)
     published = read_published(number)
     published.insert(1, "source", "published")
     labels = {method: _labels(published, method, spec) for method in spec.reproduced}
     ours, cells = reproduced(spec, measurements, experiment, labels)
     table = pd.concat([published, ours], ignore_index=True).fillna("")
     title = f"Table {number}: {spec.title}"
-    above = introduction(title, spec, comparison(table, spec), measurements, experiment)
+    shown = comparison(table, spec)
+    above = introduction(title, spec, shown, measurements, experiment, left_out)
     above += f"\n## The whole table\n\n{NOTE}\n\n"
-    save_table(table, out, above, left=2 + len(spec.labels))
+    columns = [column for column in spec.columns if column.split(".")[0] in left_out]
+    below = f"\n{left_out_note(left_out)}\n" if left_out else ""
+    marked = with_marks(table, columns)
+    save_table(table, out, above, left=2 + len(spec.labels), ending=below, shown=marked)
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
-def read_needed(spec: TableSpec, evaluations: Evaluations) -> Measurements:
-    """All evaluations of a table.
+def with_marks(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """A table for reading: what is not measured in our rows is marked.
+
+    Args:
+        table: text.
+        columns: those of data sets that are left out.
+    """
+    shown = table.copy()
+    ours = shown["source"] == "reproduced"
+    shown.loc[ours, columns] = shown.loc[ours, columns].replace("", NOT_MEASURED)
+    return shown
+
+
+def read_needed(
+    spec: TableSpec, evaluations: Evaluations, left_out: LeftOut | None = None
+) -> Measurements:
+    """All evaluations of a table but for those of test sets that are left out.
 
     Raises:
         UserError: one is missing, cannot be read, is not what it is given as, or was measured
-            otherwise than the others.
+            otherwise than the others; or nothing but test sets that are left out is asked for.
     """
+    test_sets = [name for name in spec.test_sets if name not in (left_out or {})]
+    if not test_sets:
+        raise UserError(f"{spec.title}: all test sets are left out, so there is nothing to show")
     measurements = {
         (variant, test_set): read_evaluations(
             evaluations.get((variant, test_set), ()), variant, test_set
         )
         for variant in spec.reproduced.values()
-        for test_set in spec.test_sets
+        for test_set in test_sets
     }
-    for test_set in spec.test_sets:
+    for test_set in test_sets:
         check_comparable([some for (_, name), some in measurements.items() if name == test_set])
     return measurements
 
@@ -97,11 +136,11 @@ def reproduced_numbers(
 
     Args:
         columns: `{test set}.{metric}`.
-        measured: for each test set, one evaluation a seed.
+        measured: for each test set, one evaluation a seed; none of those that are left out.
         experiment: the experiment they are from.
 
     Returns:
-        The means, then their deviations, then what they stand on.
+        The means, then their deviations, then what they stand on; empty where nothing is measured.
 
     Raises:
         UserError: an evaluation file lacks a number.
@@ -109,12 +148,15 @@ def reproduced_numbers(
     means, stds = {}, {}
     for column in columns:
         test_set, metric = column.split(".")
-        values = [one.value(metric) for one in measured[test_set]]
-        means[column] = mean_text(values)
+        values = [one.value(metric) for one in measured.get(test_set, ())]
+        means[column] = mean_text(values) if values else ""
         stds[f"{column}.std"] = std_text(values)
     seeds = {"experiment": experiment, "seeds": str(len(next(iter(measured.values()))))}
     chances = {
-        f"{test_set}.chance_mAP": f"{some[0].chance:.1f}" for test_set, some in measured.items()
+        f"{test_set}.chance_mAP": f"{measured[test_set][0].chance:.1f}"
+        if test_set in measured
+        else ""
+        for test_set in dict.fromkeys(column.split(".")[0] for column in columns)
     }
     return means | stds | seeds | chances
 
@@ -126,8 +168,8 @@ def traced(
     cells = []
     for column in columns:
         test_set, metric = column.split(".")
-        files = tuple(one.file for one in measured[test_set])
-        cells.append(Cell(name, column, row[column], files, metric))
+        if files := tuple(one.file for one in measured.get(test_set, ())):
+            cells.append(Cell(name, column, row[column], files, metric))
     return cells
 
 
@@ -147,7 +189,7 @@ def reproduced(
     """
     rows, cells = [], []
     for method, variant in spec.reproduced.items():
-        measured = {test_set: measurements[variant, test_set] for test_set in spec.test_sets}
+        measured = {name: some for (one, name), some in measurements.items() if one == variant}
         row = reproduced_numbers(spec.columns, measured, experiment)
         rows.append({"method": method, "source": "reproduced", **labels.get(method, {}), **row})
         cells += traced(method, row, spec.columns, measured)
@@ -160,6 +202,7 @@ def introduction(
     shown: pd.DataFrame,
     measurements: Measurements,
     experiment: str,
+    left_out: LeftOut,
 ) -> str:
     """What stands first in the Markdown: title, warning, basis, short table and differences.
 
@@ -169,10 +212,13 @@ def introduction(
         shown: the short table, text.
         measurements: all that it stands on; differences need two seeds.
         experiment: anything but `paper` is warned of.
+        left_out: test sets that have no numbers, and why.
     """
     parts = [f"# {title}\n"]
     parts.append(f"{data_warning(experiment)}{basis(measurements, spec)}\n")
     parts.append(markdown(shown, left=1))
+    if left_out:
+        parts.append(f"{left_out_note(left_out)}\n")
     if all(len(measured) > 1 for measured in measurements.values()):
         parts.append(f"## Differences\n\n{PAIRED}\n")
         parts.append(markdown(differences(measurements, spec), left=1))
@@ -191,7 +237,12 @@ def data_warning(experiment: str) -> str:
 
 
 def save_table(
-    table: pd.DataFrame, out: Path, introduction: str, left: int = 2, ending: str = ""
+    table: pd.DataFrame,
+    out: Path,
+    introduction: str,
+    left: int = 2,
+    ending: str = "",
+    shown: pd.DataFrame | None = None,
 ) -> None:
     """Write a table of text as CSV, and as Markdown below a heading beside it.
 
@@ -201,9 +252,11 @@ def save_table(
         introduction: what stands above the table in the Markdown.
         left: so many first columns hold words; the others are aligned to the right.
         ending: what stands below the table in the Markdown.
+        shown: the table as the Markdown has it; default: the same.
     """
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    write_text(out.with_suffix(".md"), introduction + markdown(table, left) + ending)
+    text = markdown(table if shown is None else shown, left)
+    write_text(out.with_suffix(".md"), introduction + text + ending)
 
 
 def markdown(table: pd.DataFrame, left: int = 2) -> str:

@@ -1,40 +1,74 @@
 # The deliverables: nothing but what people read goes to results/.
 
 PICTURE = ["png", "trace.json"]
+TABLE = ["csv", "md", "trace.json"]
+
+
+def no_images(*datasets):
+    """The files that are missing, where a result is of some data sets' images and none is here."""
+    return AT_HAND.cannot(datasets, images=True)
+
+
+def no_evaluation(*test_sets):
+    """The same, where it is of evaluations on some test sets."""
+    return AT_HAND.cannot(test_sets)
+
+
+# Every result by its name in results/: its kinds of file, and what it cannot be made without.
+OFFERED = {
+    "table1": (TABLE, no_images(*TRAIN_SET)),
+    **{f"table{number}": (TABLE, no_evaluation(*TABLES[number].test_sets)) for number in TABLES},
+    **{f"table{number}": (TABLE, no_evaluation(FEATURE_TEST_SET)) for number in (8, 9)},
+    "figure1": (PICTURE, no_evaluation(FEATURE_TEST_SET)),
+    "figure3": (["csv", *PICTURE], no_evaluation(SWEPT_ON)),
+    "figure4": (["csv", *PICTURE], no_evaluation(FEATURE_TEST_SET)),
+    **{
+        f"compare_{name}": (["csv", "md", *PICTURE], no_evaluation(*comparison.test_sets))
+        for name, comparison in settings.comparisons.items()
+    },
+    "heatmaps": (["png", "html"], no_images("occluded_duke")),
+    "partial_duke": (["png"], no_images("partial_duke")),
+    **{f"ranked_lists/{name}": (PICTURE, no_evaluation(name)) for name in TRAIN_SET},
+    "failures": (["html", "trace.json"], no_evaluation(FEATURE_TEST_SET)),
+    "visibility": (["csv", *PICTURE], no_evaluation(FEATURE_TEST_SET)),
+    "training_curves": (PICTURE, no_evaluation(FEATURE_TEST_SET)),
+    **{
+        f"stress_{name}": (["csv", *PICTURE], no_evaluation(name))
+        for name in settings.stress.test_sets
+    },
+}
+
+
+def every_deliverable(without=()):
+    """The files of all results but some."""
+    return [
+        f"{RESULTS}/{name}.{kind}"
+        for name, (kinds, _) in OFFERED.items()
+        if name not in without
+        for kind in kinds
+    ]
+
+
+NOT_MADE = {name: missing for name, (_, missing) in OFFERED.items() if missing}
 # What `rule all` makes and the report shows.
-DELIVERABLES = [
-    *expand(
-        f"{RESULTS}/table{{number}}.{{kind}}",
-        number=[1, *TABLES, 8, 9],
-        kind=["csv", "md", "trace.json"],
-    ),
-    *expand(f"{RESULTS}/figure3.{{kind}}", kind=["png", "csv", "trace.json"]),
-    *expand(f"{RESULTS}/figure1.{{kind}}", kind=["png", "trace.json"]),
-    *expand(f"{RESULTS}/figure4.{{kind}}", kind=["png", "csv", "trace.json"]),
-    *expand(
-        f"{RESULTS}/compare_{{name}}.{{kind}}",
-        name=settings.comparisons,
-        kind=["csv", "md", *PICTURE],
-    ),
-    *expand(f"{RESULTS}/heatmaps.{{kind}}", kind=["png", "html"]),
-    f"{RESULTS}/partial_duke.png",
-    *expand(f"{RESULTS}/ranked_lists/{{test_set}}.{{kind}}", test_set=TRAIN_SET, kind=PICTURE),
-    *expand(f"{RESULTS}/failures.{{kind}}", kind=["html", "trace.json"]),
-    *expand(f"{RESULTS}/visibility.{{kind}}", kind=["csv", *PICTURE]),
-    *expand(f"{RESULTS}/training_curves.{{kind}}", kind=PICTURE),
-    *expand(
-        f"{RESULTS}/stress_{{test_set}}.{{kind}}",
-        test_set=settings.stress.test_sets,
-        kind=["csv", *PICTURE],
-    ),
-]
+DELIVERABLES = every_deliverable(without=NOT_MADE)
 CAPTIONS = sorted(
     os.path.relpath(path) for path in Path(workflow.basedir, "workflow/report").glob("*.rst")
 )
 PUBLISHED_TABLES = os.path.relpath(os.path.join(workflow.basedir, "pgfl/reporting/published"))
 
 
-MANIFESTS = {dataset: f"data/{EXPERIMENT}/{dataset}/manifest.csv" for dataset in TRAIN_SET}
+COUNTS_LEFT_OUT = AT_HAND.left_out(TRAIN_SET, images=True)
+MANIFESTS = {
+    dataset: f"data/{EXPERIMENT}/{dataset}/manifest.csv"
+    for dataset in TRAIN_SET
+    if dataset not in COUNTS_LEFT_OUT
+}
+
+
+def left_out(datasets):
+    """The option that names what a table goes without; nothing where it is whole."""
+    return option("left-out", as_json(datasets)) if datasets else ""
 
 
 rule dataset_table:
@@ -53,6 +87,7 @@ rule dataset_table:
         trace=f"{RESULTS}/table1.trace.json",
     params:
         manifests=as_json(MANIFESTS),
+        left_out=left_out(COUNTS_LEFT_OUT),
         experiment=EXPERIMENT,
         code=code_hash("pgfl.reporting.dataset_table"),
     log:
@@ -65,7 +100,7 @@ rule dataset_table:
         "Writing table 1"
     shell:
         "python -m pgfl dataset-table --out {output.csv:q} --manifests {params.manifests:q}"
-        " --experiment {params.experiment} 2>&1 | tee {log:q}"
+        " {params.left_out} --experiment {params.experiment} 2>&1 | tee {log:q}"
 
 
 def evaluation_files(variant, test_set):
@@ -76,13 +111,22 @@ def evaluation_files(variant, test_set):
     ]
 
 
-def evaluations(number):
-    """The evaluation files that a table is made of: variant -> test set -> one file a seed."""
-    spec = TABLES[number]
+def evaluations_of(variants, test_sets):
+    """Evaluation files: variant -> test set -> one a seed, none where the set is left out."""
+    without = AT_HAND.left_out(test_sets)
     return {
-        variant: {test_set: evaluation_files(variant, test_set) for test_set in spec.test_sets}
-        for variant in spec.reproduced.values()
+        variant: {
+            test_set: [] if test_set in without else evaluation_files(variant, test_set)
+            for test_set in test_sets
+        }
+        for variant in variants
     }
+
+
+def evaluations(number):
+    """The evaluation files that a table is made of."""
+    spec = TABLES[number]
+    return evaluations_of(spec.reproduced.values(), spec.test_sets)
 
 
 def all_paths(tree):
@@ -109,6 +153,7 @@ rule table:
         number=any_of(map(str, TABLES)),
     params:
         evaluations=lambda w: as_json(evaluations(int(w.number))),
+        left_out=lambda w: left_out(AT_HAND.left_out(TABLES[int(w.number)].test_sets)),
         title=lambda w: TABLES[int(w.number)].title,  # for the report
         experiment=LABEL,
         code=code_hash("pgfl.reporting.tables"),
@@ -122,18 +167,14 @@ rule table:
         "Writing table {wildcards.number}"
     shell:
         "python -m pgfl table {wildcards.number} --out {output.csv:q}"
-        " --evaluations {params.evaluations:q} --experiment {params.experiment:q} 2>&1 | tee {log:q}"
+        " --evaluations {params.evaluations:q} {params.left_out} --experiment {params.experiment:q}"
+        " 2>&1 | tee {log:q}"
 
 
 def compared(name):
     """The evaluation files of a comparison of the user's own."""
     comparison = settings.comparisons[name]
-    return {
-        variant: {
-            test_set: evaluation_files(variant, test_set) for test_set in comparison.test_sets
-        }
-        for variant in comparison.variants
-    }
+    return evaluations_of(comparison.variants, comparison.test_sets)
 
 
 rule comparison:
@@ -161,6 +202,7 @@ rule comparison:
         # Not sorted, since rows keep their order.
         evaluations=lambda w: json.dumps(compared(w.name)),
         against=lambda w: option("against", settings.comparisons[w.name].against),
+        left_out=lambda w: left_out(AT_HAND.left_out(settings.comparisons[w.name].test_sets)),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.comparison"),
     log:
@@ -173,7 +215,8 @@ rule comparison:
         "Comparing variants: {wildcards.name}"
     shell:
         "python -m pgfl compare {wildcards.name:q} --out {output.csv:q}"
-        " --evaluations {params.evaluations:q} {params.against} --experiment {params.experiment:q}"
+        " --evaluations {params.evaluations:q} {params.against} {params.left_out}"
+        " --experiment {params.experiment:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -518,11 +561,14 @@ rule responses:
 # What people come back for in runs/: asked for by name, so that what somebody deleted is noticed.
 # Images, heatmaps and the like may go to free the disk; they are made again once something that
 # has to run needs them.
+SHOWN = {
+    **{f"table{number}": evaluations(number) for number in TABLES},
+    **{f"compare_{name}": compared(name) for name in settings.comparisons},
+    "figure3": SWEEPS,
+    "table8": feature_evaluations(),
+}
 EVALUATED = {
-    *(path for number in TABLES for path in all_paths(evaluations(number))),
-    *(path for name in settings.comparisons for path in all_paths(compared(name))),
-    *all_paths(SWEEPS),
-    *all_paths(feature_evaluations()),
+    path for name, files in SHOWN.items() if name not in NOT_MADE for path in all_paths(files)
 }
 KEPT = [
     *sorted(EVALUATED),
@@ -540,6 +586,30 @@ KEPT = [
 ]
 
 
+# The tables with empty cells, and whose cells they are.
+GAPS = {
+    name: missing
+    for name, missing in {
+        "table1": COUNTS_LEFT_OUT,
+        **{f"table{n}": AT_HAND.left_out(spec.test_sets) for n, spec in TABLES.items()},
+        **{
+            f"compare_{name}": AT_HAND.left_out(comparison.test_sets)
+            for name, comparison in settings.comparisons.items()
+        },
+    }.items()
+    if missing
+}
+
+
+def left_out_of(gaps, datasets, not_made):
+    """The list of what is left out, as lines."""
+    lacking = {dataset: AT_HAND.of_evaluation(dataset) for dataset in datasets}
+    return list(left_out_lines(lacking, not_made, gaps))
+
+
+LEFT_OUT = left_out_of(GAPS, {*TRAIN_SET, *sum(map(list, GAPS.values()), [])}, NOT_MADE)
+
+
 rule html_report:
     # Snakemake's own report of all deliverables. A second Snakemake makes it, which only reads;
     # as a rule it is made again when, and only when, something in it has changed.
@@ -551,6 +621,7 @@ rule html_report:
     params:
         # What jobs may take changes no result, and so makes no new report.
         config=as_json({name: value for name, value in config.items() if name != "resources"}),
+        left_out=LEFT_OUT,
         snakefile=os.path.relpath(workflow.main_snakefile),
         code=code_hash("pgfl.reporting.report"),
     log:

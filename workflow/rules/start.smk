@@ -75,6 +75,16 @@ def plan(jobs):
         yield f"  with heatmaps of your own: {', '.join(own)}"
 
 
+def left_out_by(jobs):
+    """The list of what these jobs go without, as far as it concerns them."""
+    if {job.rule.name for job in jobs} & {"all", "html_report"}:
+        return LEFT_OUT
+    tables = [job for job in jobs if job.rule.name in ("dataset_table", "table", "comparison")]
+    names = sorted(Path(job.output.csv).stem for job in tables)
+    gaps = {name: GAPS[name] for name in names if name in GAPS}
+    return left_out_of(gaps, {dataset for missing in gaps.values() for dataset in missing}, [])
+
+
 def at_the_start(dag):
     """Say what will be done, or stop with one message for everything that no job could get."""
     if workflow.local_exec and workflow.resource_settings.nodes is not None:
@@ -86,7 +96,13 @@ def at_the_start(dag):
     if missing := missing_files(jobs):
         raise WorkflowError("\n".join(["Nothing was started.", *missing]))
     if workflow.is_main_process:
-        say(*plan(jobs))
+        say(*plan(jobs), *left_out_by(dag.jobs))
+
+
+def at_the_end():
+    """Say once more what is left out: what was said at the start is far above by now."""
+    if workflow.is_main_process and (lines := left_out_by(workflow.dag.jobs)):
+        say("", *lines)
 
 
 def write_plan(path):
@@ -99,7 +115,8 @@ def write_plan(path):
         }
         for job in workflow.dag.jobs
     ]
-    write_json(Path(path), {"experiment": EXPERIMENT, "config": config, "jobs": jobs})
+    content = {"experiment": EXPERIMENT, "config": config, "jobs": jobs}
+    write_json(Path(path), content | {"left_out": left_out_by(workflow.dag.jobs)})
 
 
 def after_a_dry_run():
@@ -108,11 +125,15 @@ def after_a_dry_run():
         return
     if PLAN_FILE in os.environ:
         write_plan(os.environ[PLAN_FILE])
-    elif jobs := list(workflow.dag.needrun_jobs(exclude_finished=False)):
+        return
+    if jobs := list(workflow.dag.needrun_jobs(exclude_finished=False)):
         missing = missing_files(jobs)
         heading = ["Missing, so that a run would not start:"] if missing else []
         say(*plan(jobs), *heading, *missing)
+    say(*left_out_by(workflow.dag.jobs))
 
 
 if workflow.is_main_process:
     atexit.register(after_a_dry_run)
+if "--report" in sys.argv:
+    config["left_out"] = LEFT_OUT  # for the report's first page

@@ -118,3 +118,20 @@ def test_the_picture_is_wide_enough_for_long_names(compare):
     # Nothing runs over the edge.
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert (border == 255).all()
+
+
+def test_a_test_set_that_is_left_out_keeps_its_columns_and_has_no_panel(make_run, figures):
+    sets = ["occluded_duke", "market1501"]
+    spec = comparison_spec("mine", ["baseline", "mine"], "baseline", sets)
+    files = {
+        (variant, "market1501"): [make_run(variant, "market1501", 0, {"rank1": 50.0, "mAP": 40.0})]
+        for variant in ("baseline", "mine")
+    }
+    write_comparison(spec, files, "paper", OUT, {"occluded_duke": ["DukeMTMC-reID.zip"]})
+    with OUT.open() as file:
+        row = next(csv.DictReader(file))
+    assert [row[column] for column in spec.columns] == ["", "", "50.0", "40.0"]
+    assert "| baseline | – | – | 50.0 | 40.0 |" in OUT.with_suffix(".md").read_text()
+    (figure,) = figures
+    assert len(figure.axes) == 2  # Rank-1 and mAP of one set
+    assert "Occluded-Duke (DukeMTMC-reID.zip)" in figure.get_supxlabel()

@@ -79,3 +79,22 @@ def test_a_data_set_that_is_not_given_is_named(tmp_path, manifests):
     del manifests["partial_ilids"]
     with pytest.raises(UserError, match="no manifest of partial_ilids is given"):
         write_dataset_table(manifests, "demo", tmp_path / "table1.csv")
+
+
+def test_a_data_set_that_is_left_out_is_marked_and_keeps_its_published_row(tmp_path, manifests):
+    write_dataset_table(manifests, "paper", tmp_path / "table1.csv")
+    whole = rows_of(tmp_path / "table1.csv")
+    del manifests["market1501"]
+    missing = {"market1501": ["Market-1501-v15.09.15.zip"]}
+    write_dataset_table(manifests, "paper", tmp_path / "table1.csv", missing)
+    rows, text = rows_of(tmp_path / "table1.csv"), (tmp_path / "table1.md").read_text()
+    assert list(rows[0]) == list(whole[0]) and rows[:1] + rows[2:] == whole[:1] + whole[2:]
+    words = {name: value for name, value in rows[1].items() if value}
+    assert words == {"method": "Market-1501", "source": "reproduced", "experiment": "paper"}
+    assert "| Market-1501 | reproduced | – | – | – |" in text
+    # A test-only set has no training images, which is nothing to be marked.
+    assert "| Partial-REID | reproduced |  |  | 60 |" in text
+    assert text.endswith(
+        "–: left out, since files are missing: Market-1501 (Market-1501-v15.09.15.zip).\n"
+    )
+    assert "6 entries from 12 files" in follow(tmp_path / "table1.csv")[0]

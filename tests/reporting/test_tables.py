@@ -283,3 +283,62 @@ def test_one_seed_given_twice_is_not_two(project, make_evaluations):
     evaluations = {key: 2 * paths for key, paths in make_evaluations(2, seeds=1).items()}
     with pytest.raises(UserError, match=r"occluded_duke\.json: seed 0 is given twice"):
         write_table(2, evaluations, "demo", project / "table2.csv")
+
+
+def without(evaluations, test_set):
+    """Evaluations as the workflow names them where a test set is left out."""
+    return {key: [] if key[1] == test_set else files for key, files in evaluations.items()}
+
+
+def test_a_test_set_that_is_left_out_has_empty_cells_and_a_footnote(project, make_evaluations):
+    evaluations, out = make_evaluations(2), project / "table2.csv"
+    write_table(2, evaluations, "paper", out)
+    whole, whole_text = rows_of(out), out.with_suffix(".md").read_text()
+    missing = {"occluded_duke": ["DukeMTMC-reID.zip", "lists.zip"]}
+    write_table(2, without(evaluations, "occluded_duke"), "paper", out, missing)
+    rows, text = rows_of(out), out.with_suffix(".md").read_text()
+    assert list(rows[0]) == list(whole[0]) and rows[:-2] == whole[:-2]
+    for row, complete in zip(rows[-2:], whole[-2:], strict=True):
+        changed = {name for name in row if row[name] != complete[name]}
+        assert changed == {name for name in row if name.startswith("occluded_duke.")}
+        assert not any(row[name] for name in changed)
+    note = "–: left out, since files are missing: Occluded-Duke (DukeMTMC-reID.zip, lists.zip)."
+    assert text.count(note) == 2  # below the short table and below the whole one
+    assert "| PGFL-KD | 63.0 | – | 54.1 | – | 80.7 | 16.2 ± 0.35 |" in text
+    assert "| PGFL-KD | reproduced | – | – | 16.2 |" in text
+    assert "minus Baseline |" in text and "660 gallery images (Occluded-Duke)" not in text
+    assert "left out" not in whole_text and "–" not in whole_text
+
+
+def test_the_differences_are_those_of_the_sets_that_are_there(project, make_evaluations):
+    missing = {"occluded_reid": ["Occluded_REID.zip"]}
+    evaluations = without(make_evaluations(2), "occluded_reid")
+    write_table(2, evaluations, "paper", project / "table2.csv", missing)
+    text = (project / "table2.md").read_text()
+    head = next(line for line in text.splitlines() if line.startswith("| difference |"))
+    assert head == "| difference | Occluded-Duke Rank-1 | Occluded-Duke mAP |"
+
+
+def test_an_evaluation_that_is_not_there_is_no_set_that_is_left_out(project, make_evaluations):
+    evaluations = make_evaluations(2)
+    with pytest.raises(UserError, match="no evaluation of baseline on occluded_duke is given"):
+        write_table(2, without(evaluations, "occluded_duke"), "paper", project / "table2.csv")
+    evaluations["pgfl_kd", "occluded_duke"] = []
+    missing = {"occluded_reid": ["Occluded_REID.zip"]}
+    with pytest.raises(UserError, match="no evaluation of pgfl_kd on occluded_duke is given"):
+        write_table(2, evaluations, "paper", project / "table2.csv", missing)
+    assert not list(project.glob("table2.*"))
+
+
+def test_a_table_without_all_of_its_sets_is_refused(project):
+    missing = {"partial_duke": ["DukeMTMC-reID.zip"]}
+    with pytest.raises(UserError, match="Partial-Duke: all test sets are left out"):
+        write_table(4, {}, "paper", project / "table4.csv", missing)
+
+
+def test_what_is_left_out_has_no_trace(project, make_evaluations):
+    missing = {"occluded_reid": ["Occluded_REID.zip"]}
+    evaluations = without(make_evaluations(2), "occluded_reid")
+    write_table(2, evaluations, "paper", project / "table2.csv", missing)
+    trace = (project / "table2.trace.json").read_text()
+    assert "occluded_duke.mAP" in trace and "occluded_reid" not in trace

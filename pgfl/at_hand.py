@@ -127,11 +127,6 @@ def _is_kept(config: Config, archived: str, root: Path) -> bool:
     return (data / "archives" / SOURCES[archived].name).exists() or unpacked.is_dir()
 
 
-def can_be_got(config: Config, archived: str) -> bool:
-    """Whether an archive is here, or has an address, which need not answer."""
-    return _is_here(config, archived) or bool(_address(config, SOURCES[archived]))
-
-
 def _is_here(config: Config, archived: str) -> bool:
     """Whether an archive is drawn, or lies where the configuration looks: nothing is downloaded.
 

@@ -237,6 +237,8 @@ def unreachable(addresses: Iterable[str]) -> dict[str, str]:
 
 
 def _ask(url: str, reasons: dict[str, str]) -> None:
+    if not url.startswith(ALLOWED):
+        return
     try:
         request = urllib.request.Request(url, method="HEAD")
         OPENER.open(request, timeout=PATIENCE_SECONDS).close()

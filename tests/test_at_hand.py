@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from pgfl.at_hand import ARCHIVES_OF, LACKING, AtHand, can_be_got, find_at_hand, left_out_lines
+from pgfl.at_hand import ARCHIVES_OF, LACKING, AtHand, find_at_hand, left_out_lines
 from pgfl.config import TRAIN_SET, load_config
 from pgfl.datasets.archives import SOURCES
 
@@ -121,12 +121,6 @@ def test_the_processes_that_a_run_starts_are_told(look, tmp_path):
     assert json.loads(os.environ[LACKING]) == found.lacking
     (tmp_path / "archives" / DUKE).touch()
     assert find_at_hand(found.config).lacking == found.lacking
-
-
-def test_what_has_an_address_can_be_got(look):
-    config = look("market1501").config
-    got = {name for name in SOURCES if can_be_got(config, name)}
-    assert got == {"market1501", "occluded_duke", "partial_reid", "partial_ilids"}
 
 
 @pytest.fixture

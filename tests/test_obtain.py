@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgfl.errors import UserError
-from pgfl.obtain import Source, can_be_had, check, explain_missing, matches, obtain
+from pgfl.obtain import Source, can_be_had, check, explain_missing, matches, obtain, unreachable
 
 CONTENT = b"a published file" * 1000
 SHA = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
@@ -214,3 +214,41 @@ def test_what_can_be_had_is_known_without_trying(tmp_path, archives):
     assert not ask(SOURCE, file=Path("gone"))
     (archives / "outer.zip").touch()
     assert ask(inner)
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Answers with the number that the path is, and keeps those waiting who ask for /wait."""
+
+    let_go = threading.Event()
+
+    def do_HEAD(self):
+        if self.path == "/wait":
+            self.let_go.wait(30)
+        self.send_response(int(self.path[1:]) if self.path[1:].isdecimal() else 200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_address_that_gives_nothing_is_said_and_nothing_hangs(tmp_path, monkeypatch):
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    monkeypatch.setattr("pgfl.obtain.ALLOWED", ("http://127.0.0.1", "file://"))
+    monkeypatch.setattr("pgfl.obtain.PATIENCE_SECONDS", 0.5)
+    here = f"http://127.0.0.1:{httpd.server_address[1]}"
+    (tmp_path / "x.zip").touch()
+    closed = "http://127.0.0.1:1/x.zip"
+    gone = (tmp_path / "y.zip").as_uri()
+    answering = [f"{here}/200", f"{here}/403", f"{here}/500", (tmp_path / "x.zip").as_uri()]
+    # These are refused by the download itself, which says so.
+    answering += ["http://elsewhere.example/x.zip", "no address"]
+    silent = [f"{here}/404", f"{here}/410", f"{here}/wait", closed, gone]
+    reasons = unreachable([*answering, *silent])
+    Answering.let_go.set()
+    httpd.shutdown()
+    httpd.server_close()
+    assert sorted(reasons) == sorted(silent)
+    assert reasons[f"{here}/404"] == "404 Not Found"
+    assert "refused" in reasons[closed] and "No such file" in reasons[gone]
+    assert unreachable([]) == {}

@@ -11,7 +11,7 @@ from functools import cache
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
-from pgfl.at_hand import can_be_got, find_at_hand, left_out_lines
+from pgfl.at_hand import find_at_hand, left_out_lines
 from pgfl.config import TRAIN_SET, check_tables, label, load_config
 from pgfl.datasets.archives import SOURCES, holds_lists
 from pgfl.datasets.archives import stamp as stamp_of_folder
@@ -41,13 +41,7 @@ ARCHIVES = f"data/{EXPERIMENT}/archives"
 ENVIRONMENT = os.path.join(workflow.basedir, "envs", "pgfl.yaml")
 DATASET_OF = {source.name: dataset for dataset, source in SOURCES.items()}
 DRAWN = [name for name, dataset in DATASET_OF.items() if settings.is_synthetic(dataset)]
-# The copy of an archive that is gone from where it was found is good for all that is made of it.
-BROUGHT = [
-    name
-    for name, dataset in DATASET_OF.items()
-    if name not in DRAWN
-    and (can_be_got(settings, dataset) or not os.path.exists(f"{ARCHIVES}/{name}"))
-]
+BROUGHT = [name for name in DATASET_OF if name not in DRAWN]
 AT_HAND = find_at_hand(settings)
 
 # `python` in a rule is the one that runs Snakemake, also where the venv is not activated.

@@ -130,7 +130,8 @@ def after_a_dry_run():
         missing = missing_files(jobs)
         heading = ["Missing, so that a run would not start:"] if missing else []
         say(*plan(jobs), *heading, *missing)
-    say(*left_out_by(workflow.dag.jobs))
+    if lines := left_out_by(workflow.dag.jobs):
+        say(*lines)
 
 
 if workflow.is_main_process:

@@ -189,9 +189,8 @@ def explain_missing(source: Source, folder: Path) -> str:
     checksum = f" ({source.checksum})" if source.checksum else ""
     note = f" {source.note}" if source.note else ""
     unpacked = ", or its unpacked folder beside it" if source.holds else ""
-    line = (
-        f"{source.name} is missing.{note} Put it at {folder / source.name}{checksum}{unpacked}."
-    )
+    line = f"{source.name} is missing.{note} Put it at {folder / source.name}{checksum}{unpacked}."
+    if wrong := [path for path in _named(source, folder) if not _can_be(source, path)]:
         line += f" ({wrong[0]} is there, but holds no {in_words(source.holds)}.)"
     return line
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgfl.config import TRAIN_SET, Config
-from pgfl.datasets.archives import SOURCES
+from pgfl.datasets.archives import SOURCES, holds_lists
+from pgfl.errors import UserError
 from pgfl.obtain import Source, can_be_had, explain_missing, unreachable
+from pgfl.obtain import find as find_source
 
 LACKING = "PGFL_LACKING"
 """Environment variable: what the first process of a run found, for those that it starts.
@@ -24,7 +26,7 @@ ARCHIVES_OF = {name: (name,) for name in SOURCES} | {
     "occluded_duke": ("occluded_duke", "dukemtmc_reid"),
     "partial_duke": ("dukemtmc_reid",),
 }
-"""The archives that each shipped data set is made of."""
+"""The archives that each shipped data set is made of, Occluded-Duke's where it comes as lists."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ def find_at_hand(config: Config, root: Path = Path()) -> AtHand:
     Args:
         config: complete.
         root: the folder that the workflow runs in.
+
+    Raises:
+        UserError: several of the user's files could be a data set's, or a folder cannot be read.
     """
     if LACKING in os.environ:
         return AtHand(config, json.loads(os.environ[LACKING]))
@@ -105,9 +110,10 @@ def _something_can_be_tested(found: AtHand) -> bool:
 def _lacking(config: Config, root: Path, ask: bool) -> dict[str, dict[str, str]]:
     """The missing files of each data set; `ask`: whether addresses are tried."""
     data = root / "data" / config.experiment
+    own = {"occluded_duke": ("occluded_duke",)} if is_assembled(config) else {}
     wanted = {
         dataset: archives
-        for dataset, archives in ARCHIVES_OF.items()
+        for dataset, archives in (ARCHIVES_OF | own).items()
         # Where it has been made before, its archives are not needed.
         if not (data / dataset / "manifest.csv").exists()
     }
@@ -118,6 +124,19 @@ def _lacking(config: Config, root: Path, ask: bool) -> dict[str, dict[str, str]]
         for dataset, archives in wanted.items()
     }
     return {dataset: files for dataset, files in found.items() if files}
+
+
+def is_assembled(config: Config) -> bool:
+    """Whether the user's Occluded-Duke is its images, not its lists of DukeMTMC-reID's."""
+    if config.is_synthetic("occluded_duke"):
+        return False
+    own = config.archives.files.get("occluded_duke")
+    folder = Path(config.archives.folder)
+    try:
+        found = find_source(SOURCES["occluded_duke"], folder, Path(own) if own else None)
+        return found is not None and not holds_lists(found)
+    except UserError:
+        return False  # what is wrong will be said by whatever needs it
 
 
 def _is_kept(config: Config, archived: str, root: Path) -> bool:

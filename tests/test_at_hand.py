@@ -6,6 +6,7 @@ import pytest
 from pgfl.at_hand import ARCHIVES_OF, LACKING, AtHand, find_at_hand, left_out_lines
 from pgfl.config import TRAIN_SET, load_config
 from pgfl.datasets.archives import SOURCES
+from pgfl.errors import UserError
 
 NOWHERE = {
     SOURCES[name].name: "file:///nowhere/x.zip"
@@ -147,3 +148,22 @@ def test_the_list_says_each_file_once_and_what_follows():
         "  With these files the same command makes the rest.",
     ]
     assert list(left_out_lines({"c": {}}, [], {})) == []
+
+
+def test_an_assembled_occluded_duke_needs_no_dukemtmc(look, tmp_path):
+    folder = tmp_path / "archives" / "Occluded_Duke"
+    for name in ("bounding_box_train", "query", "bounding_box_test"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "0001_c1_f0000001.jpg").touch()
+    found = look("market1501")
+    assert "occluded_duke" not in found.lacking and "dukemtmc_reid" in found.lacking
+
+
+def test_two_folders_that_could_be_one_set_are_asked_about(look, tmp_path):
+    for name in ("Market-1501", "market1501"):
+        for split in ("bounding_box_train", "query", "bounding_box_test"):
+            (tmp_path / "archives" / name / split).mkdir(parents=True)
+    with pytest.raises(
+        UserError, match=r"Market-1501 may be any of .*name one in archives\.files"
+    ):
+        look()

@@ -11,9 +11,9 @@ from functools import cache
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
-from pgfl.at_hand import find_at_hand, left_out_lines
+from pgfl.at_hand import find_at_hand, is_assembled, left_out_lines
 from pgfl.config import TRAIN_SET, check_tables, label, load_config
-from pgfl.datasets.archives import SOURCES, holds_lists
+from pgfl.datasets.archives import SOURCES
 from pgfl.datasets.archives import stamp as stamp_of_folder
 from pgfl.datasets.taken import stamp_of
 from pgfl.errors import UserError, fail, or_exit
@@ -42,7 +42,7 @@ ENVIRONMENT = os.path.join(workflow.basedir, "envs", "pgfl.yaml")
 DATASET_OF = {source.name: dataset for dataset, source in SOURCES.items()}
 DRAWN = [name for name, dataset in DATASET_OF.items() if settings.is_synthetic(dataset)]
 BROUGHT = [name for name in DATASET_OF if name not in DRAWN]
-AT_HAND = find_at_hand(settings)
+AT_HAND = or_exit(find_at_hand, settings)
 
 # `python` in a rule is the one that runs Snakemake, also where the venv is not activated.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])

@@ -61,21 +61,8 @@ def unpacked_stamp(dataset):
         fail(UserError(f"{SOURCES[dataset].title}: {error}"))
 
 
-def is_assembled():
-    """Whether the user's Occluded-Duke is its images, not its lists of DukeMTMC-reID's."""
-    if settings.is_synthetic("occluded_duke"):
-        return False
-    own = settings.archives.files.get("occluded_duke")
-    folder = Path(settings.archives.folder)
-    try:
-        found = find_source(SOURCES["occluded_duke"], folder, Path(own) if own else None)
-        return found is not None and not holds_lists(found)
-    except UserError:
-        return False  # what is wrong will be said by whatever needs it
-
-
 # Whatever comes as lists is laid out from them, all else as it is.
-LISTS_ONLY = set() if is_assembled() else {"occluded_duke"}
+LISTS_ONLY = set() if is_assembled(settings) else {"occluded_duke"}
 
 
 rule get_archive:

@@ -47,7 +47,7 @@ def test_a_missing_file_is_an_error(tmp_path, name):
         read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0"])
+@pytest.mark.parametrize("content", [b"not an image", b"\xff\xd8\xff\xe0"])
 def test_a_file_that_is_no_image_is_an_error(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(UserError, match=r"a.jpg: not an image, or damaged"):

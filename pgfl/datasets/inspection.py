@@ -1,7 +1,5 @@
 """Reading every image once: does it decode, how large is it, what are its bytes?"""
 
-import hashlib
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
-from PIL import Image
 
+from pgfl.errors import UserError
+from pgfl.files import file_hash
+from pgfl.images import read_image
 from pgfl.progress import progress
 
 THREADS = 4
@@ -24,6 +23,7 @@ class Inspected:
 
     width: int
     height: int
+    """In pixels, upright."""
     sha256: str
     """The first 16 digits, of the file's bytes."""
 
@@ -46,23 +46,11 @@ def inspect_images(folder: Path, images: Sequence[str]) -> list[Inspected | str]
 
 
 def _inspect(folder: Path, name: str) -> Inspected | str:
+    path = folder / name
     try:
-        data = (folder / name).read_bytes()
+        height, width, _ = read_image(path).shape
+        return Inspected(width, height, file_hash(path)[:16])
+    except UserError as error:
+        return f"{name}: {str(error).removeprefix(f'{path}: ')}"
     except OSError as error:
         return f"{name}: cannot be read ({error.strerror})"
-    if not data:
-        return f"{name}: is empty (0 bytes); get this file again"
-    try:
-        # Pillow refuses a truncated file; OpenCV, which the stages read with, would fill it grey.
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            width, height = picture.size
-    except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
-        return f"{name}: not an image, or damaged ({error})"
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # more than 2^30 pixels, for one
-        decoded = None
-    if decoded is None:
-        return f"{name}: OpenCV cannot decode it"
-    return Inspected(width, height, hashlib.sha256(data).hexdigest()[:16])

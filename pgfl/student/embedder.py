@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import Field, ValidationError
 
 from pgfl.devices import pick_device
 from pgfl.errors import UserError
 from pgfl.explain import explain, shown_key
 from pgfl.files import file_hash
-from pgfl.images import loaded_batches, read_image, resized
+from pgfl.images import loaded_batches, read_image, resized, upright_rgb
 from pgfl.models.student_file import load_student, read_metadata
 from pgfl.recipe import ModelSettings
 from pgfl.retrieval.embed import batch_features
@@ -139,7 +139,10 @@ class Embedder:
         Raises:
             UserError, TypeError, ValueError: as `embed`.
         """
-        return resized(_pixels(image, name), self.height, self.width)
+        size = self.height, self.width
+        if isinstance(image, str | os.PathLike):
+            return read_image(Path(image), size)
+        return resized(_pixels(image, name), *size)
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:
@@ -157,10 +160,8 @@ def _listed(images: Sequence[AnyImage] | np.ndarray | AnyImage) -> Sequence[AnyI
     return images if isinstance(images, np.ndarray) else list(images)
 
 
-def _pixels(image: AnyImage, name: str) -> np.ndarray:
+def _pixels(image: Image.Image | np.ndarray, name: str) -> np.ndarray:
     """uint8 (H, W, 3), RGB."""
-    if isinstance(image, str | os.PathLike):
-        return read_image(Path(image))
     if isinstance(image, Image.Image):
         image = _decoded(image, name)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
@@ -176,11 +177,7 @@ def _decoded(image: Image.Image, name: str) -> np.ndarray:
     if image.mode in ("I", "F"):
         raise TypeError(f"{name}: a Pillow image of mode {image.mode}; scale it to uint8 first")
     try:
-        upright = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16"):
-            # OpenCV takes the upper byte; Pillow would make white of all above 255.
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        return np.asarray(upright.convert("RGB"))
+        return upright_rgb(image)
     except Exception as error:  # Pillow raises many kinds for a damaged file
         raise UserError(f"{name}: cannot be decoded ({shown_key(error)})") from None
 

@@ -288,7 +288,7 @@ def search(scale: Scale, folder: Path, threads: int) -> None:
         names = [f"{index:07}.jpg" for index in range(scale.gallery)]
         texts = {"folder": "/people", "model_sha256": "0" * 64, "precision": "fp32"}
         pieces = vectors(scale.gallery, channels, seed=0)
-        write_features_file(path, names, channels, pieces, texts, [])
+        write_features_file(path, names, channels, pieces, texts, {})
         print(f"\n### Search in {scale.gallery:,} vectors of {channels} numbers\n")
         print("| queries | method | s to get ready | s a search | extra MiB |")
         print("| ---: | --- | ---: | ---: | ---: |", flush=True)

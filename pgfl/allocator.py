@@ -15,7 +15,10 @@ def keep_freed_memory() -> None:
     third of a training step on a CPU (docs/benchmarks.md). In return a process stays as large as
     it once was. For our own commands only, since it concerns all of a process.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    try:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    except TypeError:  # Windows, where a process has no symbols of its own
+        return
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)

@@ -1,7 +1,6 @@
 """One process at a time where two would do the same work twice."""
 
 import errno
-import fcntl
 import os
 import socket
 import time
@@ -12,6 +11,11 @@ from typing import TextIO
 
 from pgfl.errors import UserError
 from pgfl.files import is_alive
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows, where only students are used
+    fcntl = None
 
 PATIENCE = 15.0
 """Seconds that a lock is waited for: what a stopping process needs to let go of it."""
@@ -40,6 +44,8 @@ def locked(folder: Path, *, shared: bool = False, patience: float | None = None)
     try:
         yield
     finally:
+        if fcntl is None:
+            file.close()  # Windows removes no open file
         if not shared:
             path.unlink(missing_ok=True)
         file.close()
@@ -89,6 +95,8 @@ def _take(path: Path, shared: bool, until: float) -> TextIO:
 
 def _try(file: TextIO, path: Path, shared: bool) -> bool:
     """Whether the lock is ours now; where there are no locks at all it always is."""
+    if fcntl is None:
+        return True
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.lockf(file, kind | fcntl.LOCK_NB)

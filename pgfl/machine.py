@@ -6,7 +6,6 @@ lock lives as long as the process, whatever ends it. Nothing heavy is imported h
 reads this, too.
 """
 
-import fcntl
 import os
 import re
 import tempfile
@@ -125,6 +124,8 @@ def _lock_folder() -> Path:
 
 def _lock(path: Path, locks: ExitStack) -> bool:
     """Lock a file if nobody has; held until `locks` closes or the process ends."""
+    import fcntl  # not on Windows, whose commands for students come by here
+
     file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

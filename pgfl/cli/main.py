@@ -1,8 +1,10 @@
 """One command a stage. The workflow's rules call these, and so can a person."""
 
 import errno
+import io
 import os
 import sys
+import warnings
 
 import typer
 
@@ -68,6 +70,12 @@ them (in the folder of the repository)."""
 
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and status 1."""
+    # A console that cannot show a name shows its code: most consoles' encodings lack most letters.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # Pillow's remarks on damaged metadata are nothing that a reader of a log can act on.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     end_with_snakemake()
     keep_freed_memory()
     try:
@@ -76,10 +84,19 @@ def main() -> None:
         fail(error)
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
+        if module == "cv2":
+            fail(UserError(str(error)))
         if module not in PACKAGES:
             raise
         needed = f"this command needs {module}: {PACKAGES[module]} in the repository's folder"
         fail(UserError(needed))
+    except UnicodeEncodeError as error:
+        fail(
+            UserError(
+                f"{error.object!a}: this system's encoding, {error.encoding}, has no such "
+                "name; set PYTHONUTF8=1 in the environment, then run the same command again"
+            )
+        )
     except BrokenPipeError:
         # A reader that closes the pipe early (head, less) is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,7 +37,9 @@ def embed(
     done = embed_folder(student, folder, out, batch_size=batch_size)
     print(f"{out}: {len(done.names):,} images, {done.channels} numbers each")
     if done.unreadable:
-        print(f"left out: {len(done.unreadable)}; {out} lists them as `unreadable`")
+        print(
+            f"left out: {len(done.unreadable):,}, which {out} lists as `unreadable` and `reasons`"
+        )
 
 
 @app.command("search")

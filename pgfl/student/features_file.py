@@ -11,6 +11,9 @@
 | `model_sha256` | text, of the student's file |
 | `precision` | text, the precision they were computed in |
 | `unreadable` | text (M,), what looks like images or folders of them and could not be read |
+| `reasons` | text (M,), why |
+
+Names are UTF-8 whatever the system's own encoding of file names is.
 """
 
 import io
@@ -51,6 +54,8 @@ class FeaturesFile:
     model_sha256: str
     precision: str
     unreadable: tuple[str, ...]
+    reasons: tuple[str, ...]
+    """One for each of `unreadable`; empty texts in files that say none."""
     channels: int
 
     def image(self, row: int) -> Path:
@@ -63,7 +68,7 @@ class FeaturesFile:
         name = str(self.names[row])
         if wrong := wrong_name(name):
             raise UserError(f"{self.path}: the name {shown(name)} {wrong}; embed again")
-        return self.folder / name
+        return self.folder / local_name(name)
 
     def chunks(self, rows: int | None = None) -> Iterator[np.ndarray]:
         """The features in order, some rows at a time; memory does not grow with their number.
@@ -159,9 +164,13 @@ def read_features_file(path: Path) -> FeaturesFile:
     try:
         with np.load(path, allow_pickle=False) as content:
             names, unreadable = (_texts(content[key], 1) for key in ("names", "unreadable"))
+            # Older files say no reasons.
+            reasons = content["reasons"] if "reasons" in content else np.full(len(unreadable), "")
+            reasons = _texts(reasons, 1)
             folder, model_sha256, precision = (str(_texts(content[key], 0)) for key in TEXTS)
         if "\0" in folder:
             raise ValueError("its folder is no path")
+        folder = Path(local_name(folder))
         with _Stored(path) as stored:
             count, channels = stored.rows, stored.channels
     except KeyError as error:
@@ -170,17 +179,48 @@ def read_features_file(path: Path) -> FeaturesFile:
         raise _damaged(path, error) from None
     if len(names) != count:
         raise _damaged(path, f"{len(names)} names, {count} features")
-    unreadable = tuple(map(str, unreadable))
-    return FeaturesFile(path, names, Path(folder), model_sha256, precision, unreadable, channels)
+    if len(reasons) != len(unreadable):
+        raise _damaged(path, f"{len(unreadable)} unreadable, {len(reasons)} reasons")
+    return FeaturesFile(
+        path=path,
+        names=names,
+        folder=folder,
+        model_sha256=model_sha256,
+        precision=precision,
+        unreadable=tuple(map(str, unreadable)),
+        reasons=tuple(map(str, reasons)),
+        channels=channels,
+    )
 
 
 def wrong_name(name: str) -> str:
     """What is wrong with an image's name below its folder; empty if nothing is."""
     if name.startswith("/") or ".." in name.split("/"):
         return "leads out of the folder"
+    # There, `a\..\..\b` and `c:b` are paths; elsewhere they are plain names.
+    if os.name == "nt" and re.search(r"[\\:]", name):
+        return "leads out of the folder"
     if NO_TEXT.search(name):
         return "is not UTF-8"
     return ""
+
+
+def stored_name(path: Path | str) -> str:
+    """A path as it is stored and printed: UTF-8, other bytes as surrogates.
+
+    Python reads file names in the locale's encoding: in ASCII, `ë` would be two unknown bytes.
+    """
+    return os.fsencode(path).decode(errors="surrogateescape")
+
+
+def local_name(name: str) -> str:
+    """The same name as this process opens it; the inverse of `stored_name`."""
+    return os.fsdecode(name.encode(errors="surrogateescape"))
+
+
+def printed(path: Path | str) -> str:
+    """A path to show; bytes that are not UTF-8 are escaped."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def write_features_file(
@@ -189,7 +229,7 @@ def write_features_file(
     channels: int,
     pieces: Iterable[np.ndarray],
     texts: dict[str, str],
-    unreadable: list[str],
+    unreadable: dict[str, str],
 ) -> None:
     """Write such a file whole, with no more than one piece in memory.
 
@@ -199,11 +239,12 @@ def write_features_file(
         channels: the length of a row.
         pieces: float32 (n, channels) each, together as many rows as names.
         texts: `folder`, `model_sha256` and `precision`.
-        unreadable: names of what was left out.
+        unreadable: for each name of what was left out, why.
     """
     header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), channels)}
     small = {key: np.array(texts[key]) for key in TEXTS}
-    small |= {"names": _text_array(names), "unreadable": _text_array(unreadable)}
+    lists = {"names": names, "unreadable": [*unreadable], "reasons": [*unreadable.values()]}
+    small |= {key: _text_array(texts) for key, texts in lists.items()}
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in small.items():
             with _member(archive, name) as file:

@@ -18,12 +18,17 @@ from pgfl.retrieval.embed import batch_features
 from pgfl.student.embedder import Embedder, unit_length
 from pgfl.student.features_file import (
     FeaturesFile,
+    local_name,
+    printed,
     read_features_file,
+    stored_name,
     write_features_file,
     wrong_name,
 )
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+MOST_SAID = 10
+"""Unreadable files that are printed; the file lists all."""
 BATCHES_A_BLOCK = 8
 """What is embedded between two saves: this is lost at most."""
 
@@ -32,8 +37,8 @@ class _Block(NamedTuple):
     """Features of some images that follow each other."""
 
     features: np.ndarray
-    usable: np.ndarray
-    """bool: images that could not be read have a row, too, which means nothing."""
+    reasons: np.ndarray
+    """Text, why an image could not be read; its row then means nothing. Empty for the others."""
 
 
 class Found(NamedTuple):
@@ -41,29 +46,30 @@ class Found(NamedTuple):
 
     names: list[str]
     """Of images, sorted."""
-    left_out: list[str]
-    """Of what looks like an image or a folder and cannot be used; escaped where not UTF-8."""
+    left_out: dict[str, str]
+    """Of what looks like an image or a folder and cannot be used, and why; escaped where not
+    UTF-8."""
 
 
 def find_images(folder: Path) -> Found:
     """The images in a folder and in the folders below it, by their suffix.
 
-    Hidden files and folders do not count. What cannot be used is said.
+    Hidden files and folders do not count.
 
     Raises:
         UserError: no such folder, or no image in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    names, left_out = [], []
+    names, left_out = [], {}
     for path, reason in _looked_through(folder):
         name = path.relative_to(folder).as_posix()
         if reason:
-            print(f"note: {_text(path)}: {reason}; left out")
-            left_out.append(_text(name))
+            left_out[printed(name)] = reason
         else:
-            names.append(name)
+            names.append(stored_name(name))
     if not names:
+        _say_unreadable(folder, left_out)
         raise UserError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
     return Found(sorted(names), left_out)
 
@@ -87,13 +93,16 @@ def _fault(path: Path, folder: Path) -> str:
     # Unlike pathlib's, it takes files that may not be looked at.
     if not os.path.isfile(path):  # noqa: PTH113
         return "not a file, or a link to none"
-    wrong = wrong_name(path.relative_to(folder).as_posix())
+    wrong = wrong_name(stored_name(path.relative_to(folder).as_posix()))
     return wrong and f"its name {wrong}"
 
 
-def _text(path: Path | str) -> str:
-    """A path to print or to store; bytes that are not UTF-8 are escaped."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+def _say_unreadable(folder: Path, reasons: dict[str, str]) -> None:
+    """Print what was left out, the first ten of it."""
+    for name, reason in list(reasons.items())[:MOST_SAID]:
+        print(f"note: {printed(folder)}/{name}: {reason}; left out")
+    if len(reasons) > MOST_SAID:
+        print(f"note: and {len(reasons) - MOST_SAID:,} more")
 
 
 def embed_folder(
@@ -125,7 +134,7 @@ def embed_folder(
     """
     if out.suffix != ".npz":
         raise UserError(f"{out}: features are written as .npz; choose such a name")
-    found = find_images(folder) if names is None else Found(_checked(folder, names), [])
+    found = find_images(folder) if names is None else Found(_checked(folder, names), {})
     kept = out.with_name(f".{out.stem}.parts")
     with locked(kept):
         files = _embedded(student, folder, found.names, kept, batch_size)
@@ -135,10 +144,11 @@ def embed_folder(
 
 
 def _checked(folder: Path, names: Sequence[str]) -> list[str]:
+    names = [stored_name(name) for name in names]
     for name in names:
         if wrong := wrong_name(name):
             raise UserError(f"{folder}: the name {shown(name)} {wrong}; rename the image")
-    return list(names)
+    return names
 
 
 def _embedded(
@@ -162,7 +172,7 @@ def _embedded(
 
 def _key(student: Embedder, folder: Path, batch_size: int, names: Sequence[str]) -> str:
     """A file name for a block, which another student or a changed image changes."""
-    found = [(folder / name).stat() for name in names]
+    found = [(folder / local_name(name)).stat() for name in names]
     images = [
         (name, file.st_size, file.st_mtime_ns) for name, file in zip(names, found, strict=True)
     ]
@@ -178,13 +188,14 @@ def _computed(
     batch_size: int,
 ) -> Iterator[_Block]:
     """Blocks of these lengths, of images in this order; no batch reaches into two blocks."""
-    usable = np.ones(len(names), dtype=bool)
+    reasons = [""] * len(names)
 
     def load(place: int) -> np.ndarray:
+        path = folder / local_name(names[place])
         try:
-            return student.prepare(folder / names[place])
-        except UserError:
-            usable[place] = False
+            return student.prepare(path)
+        except UserError as error:
+            reasons[place] = str(error).removeprefix(f"{path}: ")
             return np.zeros((student.height, student.width, 3), dtype=np.uint8)
 
     batches = loaded_batches(range(len(names)), load, batch_size, "embedding")
@@ -198,7 +209,7 @@ def _computed(
             found = next(features)
             rows[filled : filled + len(found)] = found
             filled += len(found)
-        yield _Block(unit_length(rows), usable[start : start + length])
+        yield _Block(unit_length(rows), np.array(reasons[start : start + length], dtype=str))
         start += length
 
 
@@ -206,26 +217,26 @@ def _put_together(
     student: Embedder, folder: Path, found: Found, files: Sequence[Path], out: Path
 ) -> None:
     """One file of all blocks, less the images that could not be read."""
-    usable = np.concatenate([_kept_block(file, student.channels).usable for file in files])
-    if not usable.any():
+    reasons = np.concatenate([_kept_block(file, student.channels).reasons for file in files])
+    wrong = {str(name): str(why) for name, why in zip(found.names, reasons, strict=True) if why}
+    left_out = dict(sorted({**found.left_out, **wrong}.items()))
+    _say_unreadable(folder, left_out)
+    if len(wrong) == len(found.names):
         shutil.rmtree(files[0].parent)
         raise UserError(f"{folder}: none of {len(found.names)} images can be read")
-    unreadable = [name for name, good in zip(found.names, usable, strict=True) if not good]
-    for name in unreadable:
-        print(f"note: {_text(folder / name)}: cannot be read as an image; left out")
     pieces = (_kept_block(file, student.channels) for file in files)
     texts = {
-        "folder": str(folder.resolve()),
+        "folder": stored_name(folder.resolve()),
         "model_sha256": student.sha256,
         "precision": student.precision,
     }
     write_features_file(
         out,
-        [name for name, good in zip(found.names, usable, strict=True) if good],
+        [name for name in found.names if name not in wrong],
         student.channels,
-        (block.features[block.usable] for block in pieces),
+        (block.features[block.reasons == ""] for block in pieces),
         texts,
-        sorted([*found.left_out, *unreadable]),
+        left_out,
     )
 
 
@@ -238,10 +249,10 @@ def _read(file: Path, channels: int) -> _Block | None:
     """A finished block; None where there is none, or a damaged one."""
     try:
         with np.load(file, allow_pickle=False) as content:
-            block = _Block(content["features"], content["usable"])
+            block = _Block(content["features"], content["reasons"])
     except Exception:  # zip, zlib and NumPy raise many kinds for a damaged file
         return None
-    return block if block.features.shape == (len(block.usable), channels) else None
+    return block if block.features.shape == (len(block.reasons), channels) else None
 
 
 def _kept_block(file: Path, channels: int) -> _Block:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pgfl.files import whole_file, write_text
 from pgfl.reporting.ranked_list import RankedList, draw_ranked_lists, fitted
+from pgfl.student.features_file import printed
 
 BOX = (160, 240)
 """Width and height in pixels that pictures on the page are stored at, at most."""
@@ -136,7 +137,7 @@ def _figure(kind: str, source: str, alt: str, caption: str) -> str:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    return printed(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path)
 
 
 def _embedded(path: Path) -> str:

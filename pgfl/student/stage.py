@@ -9,8 +9,8 @@ from pathlib import Path
 from pgfl.errors import UserError
 from pgfl.reporting.ranked_list import Hit, RankedList
 from pgfl.student.embedder import Embedder
-from pgfl.student.features_file import FeaturesFile, read_features_file
-from pgfl.student.folder import embed_folder
+from pgfl.student.features_file import FeaturesFile, read_features_file, stored_name
+from pgfl.student.folder import MOST_SAID, embed_folder
 from pgfl.student.results import MOST_ROWS, WRITERS, Results
 from pgfl.student.search import Nearest, nearest
 
@@ -117,7 +117,7 @@ def _same_files(paths: Sequence[Path], file: FeaturesFile) -> Iterator[tuple[int
     places = defaultdict(list)
     for place, path in enumerate(paths):
         places[path.resolve()].append(place)
-    last_parts = {path.name for path in [*paths, *places]}
+    last_parts = {stored_name(path.name) for path in [*paths, *places]}
     for row, name in enumerate(file.names):
         # Asking the file system about each of a million images would take a minute.
         if name.rpartition("/")[2] in last_parts:
@@ -138,10 +138,22 @@ def _results(queries: FeaturesFile, gallery: FeaturesFile, found: Nearest) -> Re
         len(gallery.names), "image", "images"
     )
     about = [ABOUT_SCORE, f"Student: sha256 {gallery.model_sha256[:12]}."]
-    left_out = len(queries.unreadable) + len(gallery.unreadable)
-    if left_out:
-        about.append(f"{_counted(left_out, 'file', 'files')} could not be read and took no part.")
+    about += _unreadable(queries, gallery)
     return Results(f"The most alike: {counts}", about, rows, gallery.folder)
+
+
+def _unreadable(queries: FeaturesFile, gallery: FeaturesFile) -> list[str]:
+    """What is said of files that took no part: how many, and the first ten with their reasons."""
+    lines = [
+        f"{name}: {reason}" if reason else name
+        for file in (queries, gallery)
+        for name, reason in zip(file.unreadable, file.reasons, strict=True)
+    ]
+    if not lines:
+        return []
+    more = [f"and {len(lines) - MOST_SAID:,} more"] if len(lines) > MOST_SAID else []
+    head = f"{_counted(len(lines), 'file', 'files')} could not be read and took no part:"
+    return [head, *lines[:MOST_SAID], *more]
 
 
 def _shortened(results: Results, out: Path, shown: int) -> Results:

@@ -18,7 +18,7 @@ def whole(tmp_path_factory):
     """A good file, and what is in it."""
     path = tmp_path_factory.mktemp("features") / "people.npz"
     features = np.random.default_rng(0).standard_normal((5, 4), dtype=np.float32)
-    write_features_file(path, NAMES, 4, [features], SAID, ["bad.png"])
+    write_features_file(path, NAMES, 4, [features], SAID, {"bad.png": "an empty file"})
     return path, content(path)
 
 

@@ -1,10 +1,14 @@
+import zipfile
+
 import numpy as np
 import pytest
 
 from pgfl.errors import UserError
-from pgfl.student.features_file import read_features_file, write_features_file
+from pgfl.student import features_file
+from pgfl.student.features_file import read_features_file, write_features_file, wrong_name
 
 TEXTS = {"folder": "/people", "model_sha256": "ab" * 32, "precision": "fp32"}
+BAD = {"bad.png": "an empty file"}
 
 
 @pytest.fixture
@@ -20,7 +24,7 @@ def names():
 @pytest.fixture
 def file(tmp_path, features, names):
     path = tmp_path / "features.npz"
-    write_features_file(path, names, 6, iter([features[:3], features[3:]]), TEXTS, ["bad.png"])
+    write_features_file(path, names, 6, iter([features[:3], features[3:]]), TEXTS, BAD)
     return path
 
 
@@ -29,6 +33,7 @@ def test_plain_numpy_reads_it_without_pickle(file, features, names):
         assert np.array_equal(content["features"], features)
         assert content["names"].tolist() == names
         assert content["unreadable"].tolist() == ["bad.png"]
+        assert content["reasons"].tolist() == ["an empty file"]
         assert {key: str(content[key]) for key in TEXTS} == TEXTS
 
 
@@ -36,6 +41,7 @@ def test_plain_numpy_reads_it_without_pickle(file, features, names):
 def test_pieces_make_the_whole(file, features, names, rows):
     found = read_features_file(file)
     assert found.names.tolist() == names and found.unreadable == ("bad.png",)
+    assert found.reasons == ("an empty file",)
     assert (str(found.folder), found.model_sha256) == ("/people", "ab" * 32)
     pieces = [piece.copy() for piece in found.chunks(rows)]
     assert all(len(piece) <= (rows or 10) for piece in pieces)
@@ -43,9 +49,39 @@ def test_pieces_make_the_whole(file, features, names, rows):
     assert np.array_equal(found.load(), features)
 
 
+def test_a_file_of_an_older_version_says_no_reasons(file, tmp_path, features):
+    older = tmp_path / "older.npz"
+    with zipfile.ZipFile(file) as new, zipfile.ZipFile(older, "w") as old:
+        for name in new.namelist():
+            if name != "reasons.npy":
+                old.writestr(name, new.read(name))
+    found = read_features_file(older)
+    assert (found.unreadable, found.reasons) == (("bad.png",), ("",))
+    assert np.array_equal(found.load(), features)
+
+
+@pytest.mark.parametrize(
+    ("name", "elsewhere", "on_windows"),
+    [
+        ("a/b.jpg", True, True),
+        ("../b.jpg", False, False),
+        ("/b.jpg", False, False),
+        ("a\\b.jpg", True, False),
+        ("a\\..\\..\\b.jpg", True, False),
+        ("c:b.jpg", True, False),
+    ],
+)
+def test_names_that_lead_out_of_the_folder(monkeypatch, name, elsewhere, on_windows):
+    assert wrong_name(name) == ("" if elsewhere else "leads out of the folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(features_file.os, "name", "nt")
+        found = wrong_name(name)
+    assert found == ("" if on_windows else "leads out of the folder")
+
+
 def test_equal_contents_make_equal_files(file, tmp_path, features, names):
     again = tmp_path / "again.npz"
-    write_features_file(again, names, 6, [features], TEXTS, ["bad.png"])
+    write_features_file(again, names, 6, [features], TEXTS, BAD)
     assert again.read_bytes() == file.read_bytes()
 
 

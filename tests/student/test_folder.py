@@ -103,8 +103,20 @@ def test_what_cannot_be_read_is_left_out_and_listed(student, people, tmp_path):
     (people / "more" / "empty.png").touch()
     found = embed_folder(student, people, tmp_path / "some.npz", batch_size=2)
     assert found.unreadable == ("00a.jpg", "more/empty.png")
+    assert found.reasons[0].startswith("not an image, or damaged")
+    assert found.reasons[1] == "an empty file; get it again"
     assert found.names.tolist() == expected.names.tolist()
     np.testing.assert_allclose(found.load(), expected.load(), atol=1e-5)
+
+
+def test_of_many_unreadable_files_ten_are_said(student, people, tmp_path, capsys):
+    for index in range(14):
+        (people / f"x{index:02}.jpg").touch()
+    found = embed_folder(student, people, tmp_path / "out.npz")
+    assert len(found.unreadable) == len(found.reasons) == 14
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert len(lines) == 11 and lines[-1] == "note: and 4 more"
+    assert lines[0] == f"note: {people}/x00.jpg: an empty file; get it again; left out"
 
 
 def test_nothing_readable_is_an_error(student, tmp_path):

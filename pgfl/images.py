@@ -19,10 +19,13 @@ from pgfl.progress import progress
 
 try:
     import cv2
-except ModuleNotFoundError:
+
+    JPEG_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+except (ModuleNotFoundError, AttributeError):
     # pyproject.toml asks for none: two wheels in one place overwrite each other's files.
     raise ModuleNotFoundError(
-        "OpenCV is missing: pip install opencv-python-headless (any other OpenCV wheel does too)",
+        "OpenCV 4.11 or later is needed: pip install '.[opencv]' in the repository's folder, or "
+        "any one of opencv-python, opencv-contrib-python and their headless twins",
         name="cv2",
     ) from None
 
@@ -130,7 +133,7 @@ def _fast(file: BinaryIO, picture: Image.Image) -> np.ndarray | None:
     data = np.frombuffer(file.read(), dtype=np.uint8)
     file.seek(0)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(data, JPEG_FLAGS)
     except cv2.error:
         return None
     return None if image is None else _turned(image, _orientation(picture))

@@ -1,6 +1,7 @@
 """The student as an ONNX file, checked against PyTorch and against the plain backbone."""
 
 import importlib.util
+import inspect
 import io
 import json
 import logging
@@ -318,6 +319,11 @@ def _describe(
 
 
 def _need_packages() -> None:
+    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+        raise UserError(
+            f"exporting needs a later PyTorch than {torch.__version__}, whose exporter is another "
+            "one (2.13 and 2.14 are tested): pip install --upgrade torch"
+        )
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(

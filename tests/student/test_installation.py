@@ -1,5 +1,6 @@
 """What importing costs, and that a plain installation is enough for a student."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -86,7 +87,7 @@ def closure(requirements):
 
 def test_a_plain_installation_is_enough_for_a_student(model_file, people, tmp_path):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    brought = closure(project["dependencies"])
+    brought = closure(project["dependencies"] + project["optional-dependencies"]["opencv"])
     assert {"torch", "numpy", "typer"} <= brought
     assert not {"snakemake", "mmpose", "h5py", "pandas", "matplotlib", "scipy"} & brought
     missing = {
@@ -100,3 +101,14 @@ def test_a_plain_installation_is_enough_for_a_student(model_file, people, tmp_pa
     result = python(code, cwd=ROOT)
     assert result.stdout.splitlines()[-1:] == ["as it should be"], result.stderr
     assert {"f.npz", "r.html", "r.png", "r.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_missing_opencv_is_one_line(model_file, people, tmp_path):
+    words = ["pgfl", "embed", str(people), "-o", "x.npz", "-m", str(model_file)]
+    code = (
+        "import sys; sys.modules['cv2'] = None; from pgfl.cli.main import main\n"
+        f"sys.argv = {words!r}; main()"
+    )
+    result = python(code, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: OpenCV 4.11 or later is needed: pip install")

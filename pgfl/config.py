@@ -63,7 +63,7 @@ SWEPT = "pgfl_kd"
 
 DECIDING = ("model", "loss", "training", "pose", "evaluation")
 """Sections whose values decide what the paper's tables show."""
-DECIDES_NOTHING = ("precision", "compile", "accumulate", "batch_size")
+DECIDES_NOTHING = (*("precision", "deterministic", "tf32", "compile", "accumulate", "batch_size"),)
 """Settings in them that change numbers by rounding at most."""
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"

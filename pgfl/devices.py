@@ -29,17 +29,29 @@ def native_bf16(device: torch.device) -> bool:
     """Whether bf16 arithmetic is in the hardware; where it is emulated it is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # Older versions of torch lack these questions.
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
-def uses_bf16(device: torch.device, precision: str) -> bool:
-    """What a precision setting (`auto`, `fp32` or `bf16`) means on a device."""
-    return precision == "bf16" or (precision == "auto" and native_bf16(device))
+def precision_on(device: torch.device, setting: str) -> str:
+    """What `training.precision` means on a device: `fp32`, `bf16` or `fp16`.
+
+    `auto` is bf16 where the hardware has it, fp16 on an older GPU, and fp32 on another processor.
+    Training in fp16 needs a gradient scaler (`pgfl.training.arithmetic`).
+    """
+    if setting != "auto":
+        return setting
+    if native_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "fp32"
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, setting: str) -> torch.autocast:
     """The autocast context of a precision setting."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device, precision))
+    precision = precision_on(device, setting)
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision != "fp32")
 
 
 @contextmanager

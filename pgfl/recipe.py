@@ -188,8 +188,14 @@ class TrainingSettings(Settings):
     decay: float = Field(0.1, gt=0, le=1)
     warmup: int = Field(0, ge=0)
     """Epochs of linear warm-up."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` is bf16 where the processor or GPU computes it natively, else fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` is bf16 where the processor or GPU computes it natively, else fp16 on a GPU, and fp32
+    on a processor. fp16 scales the loss, so that small gradients do not become zero."""
+    deterministic: Literal["strict", "warn", "off"] = "strict"
+    """`strict` uses only operations that repeat bit by bit, and stops at others; `warn` names
+    those; `off` takes whatever is fastest (on a GPU: cuDNN's own trials)."""
+    tf32: bool = False
+    """On a GPU: round the factors of fp32 products and convolutions to 10 bits; this is faster."""
     compile: bool = False
     """torch.compile the network; needs a C++ compiler, and results differ by rounding."""
     heatmaps: Literal["estimated", "shuffled", "flat", "true"] = "estimated"

@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from pgfl.devices import autocast
+
 TESTS = Path(__file__).resolve().parent
 # The same few examples at every run; `make fuzz` draws many others.
 FUZZ = int(os.environ.get("PGFL_FUZZ", "0"))
@@ -26,6 +28,7 @@ settings.register_profile(
 )
 settings.load_profile("many" if FUZZ else "few")
 
+CPU = torch.device("cpu")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -59,16 +62,16 @@ def one_thread():
 def assert_agrees():
     """Check a scalar against a naive form in float64: its value, and its gradients by autograd.
 
-    Below bf16 autocast it has to agree just as well.
+    Below autocast it has to agree just as well.
     """
 
     def check(loss, naive, *inputs):
         theirs = [tensor.double().requires_grad_() for tensor in inputs]
         expected = naive(*theirs)
         expected.backward()
-        for enabled in (False, True):
+        for precision in ("fp32", "bf16", "fp16"):
             ours = [tensor.clone().requires_grad_() for tensor in inputs]
-            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            with autocast(CPU, precision):
                 value = loss(*ours)
             assert value.dtype == torch.float32 and value.shape == ()
             torch.testing.assert_close(value.double(), expected.detach(), rtol=1e-4, atol=1e-6)
@@ -82,12 +85,12 @@ def assert_agrees():
 
 @pytest.fixture
 def assert_finite():
-    """Check that a scalar and its gradients stay finite, in float32 and below bf16 autocast."""
+    """Check that a scalar and its gradients stay finite, in float32 and below autocast."""
 
     def check(loss, *inputs):
-        for enabled in (False, True):
+        for precision in ("fp32", "bf16", "fp16"):
             ours = [tensor.clone().requires_grad_() for tensor in inputs]
-            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            with autocast(CPU, precision):
                 value = loss(*ours)
             value.backward()
             assert value.isfinite()
@@ -99,17 +102,18 @@ def assert_finite():
 
 @pytest.fixture
 def assert_float32_under_autocast():
-    """Check that bf16 costs a loss nothing but the rounding of its inputs."""
+    """Check that bf16 and fp16 cost a loss nothing but the rounding of its inputs."""
 
     def check(loss, *inputs):
         expected = loss(*inputs)
-        rounded = [tensor.bfloat16() for tensor in inputs]
-        with torch.autocast("cpu", torch.bfloat16):
-            of_float32, of_bfloat16 = loss(*inputs), loss(*rounded)
-        assert of_float32.dtype == of_bfloat16.dtype == torch.float32
-        assert torch.equal(of_float32, expected)
-        assert torch.equal(of_bfloat16, loss(*(tensor.float() for tensor in rounded)))
-        torch.testing.assert_close(of_bfloat16, expected, rtol=0.05, atol=0.01)
+        for precision, kind in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+            rounded = [tensor.to(kind) for tensor in inputs]
+            with autocast(CPU, precision):
+                of_float32, of_rounded = loss(*inputs), loss(*rounded)
+            assert of_float32.dtype == of_rounded.dtype == torch.float32
+            assert torch.equal(of_float32, expected)
+            assert torch.equal(of_rounded, loss(*(tensor.float() for tensor in rounded)))
+            torch.testing.assert_close(of_rounded, expected, rtol=0.05, atol=0.01)
 
     return check
 

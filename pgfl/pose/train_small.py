@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.devices import autocast, pick_device
+from pgfl.devices import autocast, native_bf16, pick_device
 from pgfl.files import whole_file, write_json
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.keypoints import KEYPOINT_MIRROR
@@ -113,7 +113,7 @@ def train(images: Tensor, joints: Tensor, visible: Tensor, epochs: int, batch: i
             picture, wanted = images[rows], targets(joints[rows], visible[rows])
             if torch.rand((), generator=generator) < 0.5:
                 picture, wanted = picture.flip(2), wanted.flip(3)[:, KEYPOINT_MIRROR, :, :]
-            with autocast(device, "auto"):
+            with autocast(device, "bf16" if native_bf16(device) else "fp32"):
                 predicted = model(picture.to(device))
             loss = (predicted.float() - wanted.to(device)).square().mean()
             optimizer.zero_grad(set_to_none=True)

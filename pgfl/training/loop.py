@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from pgfl.models.pgfl import PGFL
 from pgfl.recipe import Recipe, TrainingSettings
+from pgfl.training.arithmetic import check_scale, scaler_of
 from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
 from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, batches
@@ -21,7 +22,7 @@ from pgfl.training.task import losses
 
 History = list[dict[str, float]]
 """One row an epoch: its number and learning rate; the means of the loss, of each of its terms and
-of the length of the gradient."""
+of the length of the gradient; in fp16, how many steps were left out (`skipped`)."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,15 @@ def fit(
         trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     network = compiled(model, fabric.device) if settings.compile else model
-    network, optimizer = fabric.setup(network, optimizer)
+    network, stepper = fabric.setup(network, optimizer)
+    scaler = scaler_of(fabric)
     history: History = []
     if state := load_checkpoint(resume.path, resume.key):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
+        if scaler is not None:
+            scaler.load_state_dict(state["scaler"])
         print(f"going on after epoch {len(history)} of {settings.epochs}")
     for epoch in range(len(history), settings.epochs):
         sampler.epoch = epoch
@@ -93,12 +97,20 @@ def fit(
                 for name, value in ({"loss": total} | terms).items():
                     whole[name] += value.detach()
             average_gradients(fabric, trained)
+            if scaler is not None:
+                scaler.unscale_(optimizer)
             gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
             whole["gradient"] = get_total_norm(gradients)
-            optimizer.step()
+            if scaler is not None:
+                # Gradients that overflowed: the scaler leaves this step out, and scales less.
+                finite = whole["gradient"].isfinite()
+                whole["gradient"] = whole["gradient"].where(finite, 0)
+                whole["skipped"] = 1 - finite.float()
+            stepper.step()
             meter.add(whole)
             live.step(epoch, meter, steps)
-        row = meter.means(epoch)
+        row = of_steps_taken(meter.means(epoch), steps)
+        check_scale(scaler, epoch)
         check_weights(model.state_dict(), epoch)
         warn_of_jump(history, meter.most("gradient"))
         history.append({"epoch": epoch + 1, "learning_rate": rate, **row})
@@ -109,11 +121,23 @@ def fit(
                     "key": resume.key,
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
+                    "scaler": None if scaler is None else scaler.state_dict(),
                     "history": history,
                 },
             )
         live.epoch(epoch, meter, row, rate)
     return history
+
+
+def of_steps_taken(row: dict[str, float], steps: int) -> dict[str, float]:
+    """A row of means with the steps that a scaler left out counted, and not in the gradient's."""
+    if "skipped" not in row:
+        return row
+    skipped = round(row["skipped"] * steps)
+    return row | {
+        "gradient": row["gradient"] * steps / max(1, steps - skipped),
+        "skipped": skipped,
+    }
 
 
 def learning_rate(settings: TrainingSettings, epoch: int) -> float:

@@ -95,7 +95,7 @@ def warn_of_jump(history: list[dict[str, float]], longest: float) -> None:
         history: the epochs before, each with its mean `gradient`.
         longest: the longest gradient of the epoch just done.
     """
-    if history and longest > JUMP * (usual := history[-1]["gradient"]):
+    if history and 0 < JUMP * (usual := history[-1]["gradient"]) < longest:
         print(
             f"warning: epoch {len(history) + 1}: the gradient was {longest:.3g} long in one step, "
             f"{usual:.3g} on average in the epoch before: that batch may have spoilt the weights. "

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pgfl.devices import pick_device
 from pgfl.errors import UserError
+from pgfl.training.arithmetic import make_precision
 
 FAILED = "pgfl.errors.UserError: "
 
@@ -47,11 +48,12 @@ def make_fabric(devices: int, precision: str) -> Fabric:
         environment, start = TorchElasticEnvironment(), "popen"
     else:
         environment, start = LightningEnvironment(), "spawn"
+    plugin = make_precision(precision, kind)
     if devices == 1:
         # The environment is named, or in a Slurm job Lightning would look for one by itself.
-        return Fabric(accelerator=kind, devices=1, precision=precision, plugins=environment)
+        return Fabric(accelerator=kind, devices=1, plugins=[plugin, environment])
     strategy = Processes(cluster_environment=environment, start_method=start)
-    return Fabric(accelerator=kind, devices=devices, strategy=strategy, precision=precision)
+    return Fabric(accelerator=kind, devices=devices, strategy=strategy, plugins=plugin)
 
 
 class Processes(DDPStrategy):

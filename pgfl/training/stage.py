@@ -14,7 +14,7 @@ from lightning_fabric import Fabric, seed_everything
 
 from pgfl.allocator import keep_freed_memory
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import device_name, pick_device, uses_bf16
+from pgfl.devices import device_name, pick_device
 from pgfl.errors import UserError
 from pgfl.files import file_hash, text_hash, whole_file, write_json
 from pgfl.locks import locked
@@ -25,6 +25,7 @@ from pgfl.orphans import end_with
 from pgfl.pose.check import open_store
 from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
+from pgfl.training.arithmetic import fabric_precision, set_switches
 from pgfl.training.checkpoint import remove_checkpoint
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
 from pgfl.training.finished import keep, take_back
@@ -119,7 +120,7 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
             f"{job.finished} (delete that folder to train it anew)"
         )
         return
-    fabric = make_fabric(job.devices, _precision(recipe))
+    fabric = make_fabric(job.devices, fabric_precision(pick_device(), recipe.training))
     launch(fabric, _process, images, inputs, recipe, seed, job)
 
 
@@ -141,9 +142,7 @@ def _train(
     if not fabric.is_global_zero:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the process's whole life)
     torch.set_num_threads(max(1, job.threads // job.devices))
-    # Without this workspace CUDA's matrix products are refused as not repeatable.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    set_switches(recipe.training)
     seed_everything(seed, verbose=False)
     sampler = EpochSampler(images.labels, recipe, seed, fabric.global_rank, fabric.world_size)
     model = _build(inputs, recipe, images.num_identities)
@@ -205,7 +204,7 @@ def _identity(inputs: Inputs, recipe: Recipe, seed: int, devices: int) -> dict[s
     return {
         "seed": seed,
         "devices": devices,
-        "precision": _precision(recipe),
+        "precision": fabric_precision(pick_device(), recipe.training),
         "settings": recipe.model_dump(mode="json"),
         "code": code_hash("pgfl.training.stage", without=recipe.idle_code),
         "data": {name: file_hash(path) for name, path in files.items() if path is not None},
@@ -215,8 +214,3 @@ def _identity(inputs: Inputs, recipe: Recipe, seed: int, devices: int) -> dict[s
 def _write_history(history: History, path: Path) -> None:
     with whole_file(path) as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False, lineterminator="\n")
-
-
-def _precision(recipe: Recipe) -> str:
-    bf16 = uses_bf16(pick_device(), recipe.training.precision)
-    return "bf16-mixed" if bf16 else "32-true"

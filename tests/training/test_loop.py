@@ -12,6 +12,7 @@ from pgfl.training import loop, task
 from pgfl.training.checkpoint import load_checkpoint, remove_checkpoint
 from pgfl.training.live import Live
 from pgfl.training.loop import Resume, fit, learning_rate
+from pgfl.training.parallel import make_fabric
 from pgfl.training.task import Batch
 
 
@@ -42,7 +43,7 @@ class Epochs:
 def train(make_recipe, monkeypatch, tmp_path):
     """Train a single weight towards 1 on two batches an epoch; `term` replaces a loss term."""
 
-    def run(term=lambda value, step: value, key="mine", **settings):
+    def run(term=lambda value, step: value, key="mine", fabric="32-true", **settings):
         steps = iter(range(1000))
 
         def losses(model, batch, settings, gather):
@@ -53,11 +54,11 @@ def train(make_recipe, monkeypatch, tmp_path):
         batch = Batch(torch.zeros(4, 8, 8, 3), torch.zeros(4), None)
         model, sampler = Tiny(), Epochs()
         schedule = {"learning_rate": 0.1, "weight_decay": 0, "milestones": (2,), "epochs": 3}
-        recipe = make_recipe(**schedule, **settings)
+        recipe = make_recipe(**schedule | settings)
         resume = Resume(tmp_path / "checkpoint.pt", key)
-        fabric = Fabric(accelerator="cpu", devices=1)
         live = Live(epochs=3, images=4, status=None, device="cpu")
-        history = fit(model, [batch, batch], sampler, recipe, fabric, resume, live)
+        batches = [batch, batch]
+        history = fit(model, batches, sampler, recipe, make_fabric(1, fabric), resume, live)
         return model, sampler, history
 
     return run
@@ -160,6 +161,45 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_epoch(train,
         train(lambda value, step: value * float("nan") if step == 3 else value)
     state = load_checkpoint(tmp_path / "checkpoint.pt", "mine")
     assert len(state["history"]) == 1 and state["model"]["weight"].isfinite()
+
+
+def overflow_at(*steps):
+    """Makes the gradient of these steps far too large for a scaled loss; the loss stays."""
+    return lambda value, step: value + (step in steps) * 1e36 * (value - value.detach())
+
+
+def test_in_fp16_a_step_that_overflows_is_left_out_and_counted(train, tmp_path):
+    model, _, history = train(overflow_at(0, 3), fabric="16-mixed")
+    assert [row["skipped"] for row in history] == [1, 1, 0]
+    state = load_checkpoint(tmp_path / "checkpoint.pt", "mine")
+    assert state["scaler"]["scale"] == 2**16 / 4 and state["scaler"]["_growth_tracker"] == 2
+    # The second step of the first epoch saw the weight that the first one left: zero.
+    assert history[0]["id_global"] == pytest.approx(1) and history[1]["id_global"] < 1
+    assert history[0]["gradient"] == pytest.approx(3)
+    assert model.weight.item() == pytest.approx(0.1 * 2 + 0.01 * 2, rel=0.1)
+
+
+def test_the_scale_goes_on_where_it_was(train, tmp_path):
+    whole, _, expected = train(overflow_at(1, 4), fabric="16-mixed")
+    remove_checkpoint(tmp_path / "checkpoint.pt")
+
+    def fails(value, step):
+        return overflow_at(1)(value * float("nan") if step == 3 else value, step)
+
+    with pytest.raises(UserError):
+        train(fails, fabric="16-mixed")
+    resumed, _, history = train(overflow_at(2), fabric="16-mixed")
+    assert history == expected and torch.equal(resumed.weight, whole.weight)
+
+
+def test_gradients_that_always_overflow_stop_the_run(train):
+    with pytest.raises(UserError, match=r"epoch \d+: gradients overflow in fp16, however small"):
+        # The gradient is infinite, as of a square root of zero; the loss is not.
+        train(
+            lambda value, step: value + (value - value.detach()) * 1e30 * 1e30,
+            fabric="16-mixed",
+            epochs=15,
+        )
 
 
 def test_a_stopped_run_goes_on_where_it_was(train, tmp_path):

@@ -240,6 +240,16 @@ def test_a_run_of_another_precision_is_another_run(data, make_recipe, tmp_path, 
         assert identity["precision"] == ("bf16-mixed" if native else "32-true")
 
 
+def test_training_in_fp16_counts_the_steps_that_it_left_out(data, make_recipe, tmp_path):
+    # Processors emulate fp16, a hundred times slower: one epoch of tiny images.
+    recipe = make_recipe(baseline=True, precision="fp16", epochs=1, identities=4)
+    small = recipe.model.model_copy(update={"height": 32, "width": 16})
+    train(data, recipe.model_copy(update={"model": small}), tmp_path)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert list(history.columns[-2:]) == ["gradient", "skipped"]
+    assert json.loads((tmp_path / "provenance.json").read_text())["precision"] == "16-mixed"
+
+
 def test_a_stopped_run_leaves_its_status(data, make_recipe, tmp_path, monkeypatch):
     rate = loop.learning_rate
     monkeypatch.setattr(loop, "learning_rate", lambda s, epoch: [rate(s, 0)][epoch])

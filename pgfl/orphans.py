@@ -4,18 +4,21 @@ A kill -9 of Snakemake, or of the shell between the two, tells their children no
 would go on for hours beside the one that the next Snakemake starts.
 """
 
+import ctypes
 import os
 import select
 import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 
 from pgfl.files import is_alive
 
 SNAKEMAKE = "PGFL_SNAKEMAKE"
 """The environment variable in which the Snakefile says its process number to the stages."""
+PR_SET_PDEATHSIG = 1
 GRACE = 5.0
 """Seconds to put things in order after being stopped."""
 
@@ -42,8 +45,15 @@ def end_with(processes: tuple[int, ...], why: str) -> None:
     threading.Thread(target=_watch, args=(processes, why), daemon=True).start()
 
 
+def die_with_parent() -> None:
+    """Have the kernel end this process with the one that started it, where it can (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     """Unwind the stack, so that locks are left and temporary files removed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
     sys.exit(128 + number)
 
 

@@ -25,6 +25,7 @@ WITHOUT_NUMBERS = frozenset(
         "pgfl.progress",
         "pgfl.provenance",
         "pgfl.training.live",
+        "pgfl.training.parcel",
     }
 )
 """Modules that find, write, record or show things and decide no number: no hash counts them, or

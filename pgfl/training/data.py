@@ -1,26 +1,32 @@
 """Loading training batches: the same bits whatever the number of loader processes."""
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
+from pgfl.orphans import die_with_parent
 from pgfl.pose.origin import advice
 from pgfl.pose.store import HeatmapReader
 from pgfl.recipe import Recipe
 from pgfl.training.augment import Sample, augment
+from pgfl.training.parcel import Parcel
 from pgfl.training.sampler import pk_batches
 from pgfl.training.task import Batch
 
 Draw = tuple[int, tuple[int, int, int]]
 """A row of the manifest, and the numbers that seed its augmentation."""
+
+WITHOUT = "fewer loader processes (resources.workers, --workers; 0 has none)"
 
 
 class TrainingImages(Dataset):
@@ -132,13 +138,21 @@ class EpochSampler:
         return len(self.batches()) * self.recipe.training.accumulate
 
 
-def collate(samples: list[tuple[np.ndarray, int, np.ndarray | None]]) -> Batch:
-    """Stack samples to one batch."""
+def collate(samples: list[tuple[np.ndarray, int, np.ndarray | None]]) -> Batch | Parcel:
+    """Stack samples to one batch; in a loader process, to what becomes one in the other."""
     images, labels, maps = zip(*samples, strict=True)
-    stacked: Tensor | None = None
+    columns = [images, [np.int64(label) for label in labels]]
     if maps[0] is not None:
-        stacked = torch.from_numpy(np.stack(maps))
-    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), stacked)
+        columns.append(maps)
+    if get_worker_info() is not None:
+        return Parcel(columns, as_batch)
+    return as_batch(*map(np.stack, columns))
+
+
+def as_batch(images: np.ndarray, labels: np.ndarray, heatmaps: np.ndarray | None = None) -> Batch:
+    """The same arrays as tensors."""
+    maps = None if heatmaps is None else torch.from_numpy(heatmaps)
+    return Batch(torch.from_numpy(images), torch.from_numpy(labels), maps)
 
 
 def make_loader(images: TrainingImages, sampler: EpochSampler, workers: int) -> DataLoader:
@@ -150,7 +164,7 @@ def make_loader(images: TrainingImages, sampler: EpochSampler, workers: int) -> 
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare,
     )
 
 
@@ -158,15 +172,51 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
     """The loader's batches; what a worker process reports stays one line.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read, or there is no room to start worker processes.
     """
     try:
-        yield from loader
+        yield from _started(loader)
     except UserError as error:
         # From a worker, torch sends the whole traceback as the message; the last line is ours.
         raise UserError(str(error).strip().rpartition("pgfl.errors.UserError: ")[2]) from None
 
 
-def _one_thread(worker: int) -> None:
+def _started(loader: DataLoader) -> Iterator[Batch]:
+    try:
+        return iter(loader)
+    except OSError as error:
+        # The semaphores of its queues are files there.
+        raise UserError(
+            f"loader processes cannot start ({error.strerror}): /dev/shm is full or missing; make "
+            f"room there (in a container, start it with --shm-size=1g), or take {WITHOUT}"
+        ) from None
+
+
+@contextmanager
+def loader_deaths_said() -> Iterator[None]:
+    """Let the death of a loader process be one line; torch raises it wherever the program is.
+
+    Raises:
+        UserError: a loader process was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        why = str(error).partition(".")[0].removeprefix("DataLoader ").strip()
+        raise UserError(
+            f"a loader process has died ({why}), for want of memory as a rule: give the job more "
+            f"(resources.train_memory; a container: --memory, --shm-size), or take {WITHOUT}; the "
+            "same command goes on after the last whole epoch"
+        ) from None
+
+
+def _prepare(worker: int) -> None:
+    """Set up a loader process, which ends with the process that it loads for."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    # Ctrl-C and the end of a cluster job reach all processes; the other one says what happens.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    die_with_parent()

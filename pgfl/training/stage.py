@@ -27,7 +27,7 @@ from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
 from pgfl.training.arithmetic import fabric_precision, set_switches
 from pgfl.training.checkpoint import remove_checkpoint
-from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+from pgfl.training.data import EpochSampler, TrainingImages, loader_deaths_said, make_loader
 from pgfl.training.finished import keep, take_back
 from pgfl.training.live import Live
 from pgfl.training.loop import History, Resume, fit
@@ -159,7 +159,8 @@ def _train(
         device=device_name(fabric.device),
         tensorboard=job.out / "tensorboard" if job.tensorboard else None,
     )
-    history = fit(model, loader, sampler, recipe, fabric, resume, live)
+    with loader_deaths_said():
+        history = fit(model, loader, sampler, recipe, fabric, resume, live)
     if not fabric.is_global_zero:
         return
     student = job.out / "model.safetensors"

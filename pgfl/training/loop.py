@@ -1,9 +1,7 @@
 """The training loop, visible at once."""
 
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -12,7 +10,7 @@ from torch.utils.data import DataLoader
 from pgfl.models.pgfl import PGFL
 from pgfl.recipe import Recipe, TrainingSettings
 from pgfl.training.arithmetic import check_scale, scaler_of
-from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
+from pgfl.training.checkpoint import Resume, load_checkpoint, save_checkpoint, take_up
 from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, batches
 from pgfl.training.live import Live
@@ -23,14 +21,6 @@ from pgfl.training.task import losses
 History = list[dict[str, float]]
 """One row an epoch: its number and learning rate; the means of the loss, of each of its terms and
 of the length of the gradient; in fp16, how many steps were left out (`skipped`)."""
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Where the resume state lies, and the key that says whose it is."""
-
-    path: Path
-    key: str
 
 
 def fit(
@@ -69,13 +59,19 @@ def fit(
     network, stepper = fabric.setup(network, optimizer)
     scaler = scaler_of(fabric)
     history: History = []
-    if state := load_checkpoint(resume.path, resume.key):
+    # One process sorts the files; the others then read what it has decided on.
+    state = take_up(resume) if fabric.is_global_zero else None
+    fabric.barrier()
+    if not fabric.is_global_zero:
+        state = load_checkpoint(resume.path)
+    if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
         print(f"going on after epoch {len(history)} of {settings.epochs}")
+    resume.begin_part(len(history) + 1)
     for epoch in range(len(history), settings.epochs):
         sampler.epoch = epoch
         rate = learning_rate(settings, epoch)
@@ -116,13 +112,12 @@ def fit(
         history.append({"epoch": epoch + 1, "learning_rate": rate, **row})
         if fabric.is_global_zero:
             save_checkpoint(
-                resume.path,
+                resume,
+                history,
                 {
-                    "key": resume.key,
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "scaler": None if scaler is None else scaler.state_dict(),
-                    "history": history,
                 },
             )
         live.epoch(epoch, meter, row, rate)

@@ -6,8 +6,11 @@ hard mining sees the whole batch, and the gradients are those of one process but
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -20,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pgfl.devices import pick_device
 from pgfl.errors import UserError
+from pgfl.orphans import GRACE
 from pgfl.training.arithmetic import make_precision
 
 FAILED = "pgfl.errors.UserError: "
@@ -88,6 +92,7 @@ def launch(fabric: Fabric, work: Callable[..., None], *arguments: Any) -> None:
     Raises:
         UserError: as the first process that failed did.
     """
+    before = active_children()
     try:
         # In one piece: Lightning would look for networks in the arguments and refuse ours.
         fabric.launch(partial(_call, work, arguments))
@@ -96,6 +101,18 @@ def launch(fabric: Fabric, work: Callable[..., None], *arguments: Any) -> None:
         if FAILED not in str(error):
             raise
         raise UserError(str(error).strip().rpartition(FAILED)[2]) from None
+    finally:
+        _stop_processes([child for child in active_children() if child not in before])
+
+
+def _stop_processes(children: list[BaseProcess]) -> None:
+    """End the processes that are left when this one is stopped; Python would wait for them."""
+    for child in children:
+        child.terminate()
+    until = time.monotonic() + GRACE
+    for child in children:
+        child.join(max(0, until - time.monotonic()))
+        child.kill()
 
 
 def _call(work: Callable[..., None], arguments: tuple[Any, ...], fabric: Fabric) -> None:

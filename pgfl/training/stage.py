@@ -1,6 +1,5 @@
 """The training stage: manifest and heatmaps in; student, history and provenance out."""
 
-import json
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ from pgfl.allocator import keep_freed_memory
 from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import device_name, pick_device
 from pgfl.errors import UserError
-from pgfl.files import file_hash, text_hash, whole_file, write_json
+from pgfl.files import file_hash, whole_file, write_json
 from pgfl.locks import locked
 from pgfl.models.pgfl import PGFL
 from pgfl.models.student_file import save_branches, save_student
@@ -26,11 +25,11 @@ from pgfl.pose.check import open_store
 from pgfl.provenance import code_hash, environment, git_commit
 from pgfl.recipe import TIMM, Recipe
 from pgfl.training.arithmetic import fabric_precision, set_switches
-from pgfl.training.checkpoint import remove_checkpoint
+from pgfl.training.checkpoint import Resume, remove_checkpoint
 from pgfl.training.data import EpochSampler, TrainingImages, loader_deaths_said, make_loader
 from pgfl.training.finished import keep, take_back
 from pgfl.training.live import Live
-from pgfl.training.loop import History, Resume, fit
+from pgfl.training.loop import History, fit
 from pgfl.training.parallel import launch, make_fabric, synchronise_norms
 from pgfl.weights import read_state
 
@@ -113,7 +112,7 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     images = TrainingImages(inputs.manifest.parent, table, reader, recipe, seed)
     # Raises where the batches cannot be dealt, before there are processes to report it.
     EpochSampler(images.labels, recipe, seed, processes=job.devices)
-    identity = _identity(inputs, recipe, seed, job.devices)
+    identity = _identity(inputs, recipe, seed)
     if take_back(job.outputs, identity, job.finished):
         print(
             f"{job.out}: trained before with the same settings, code and data: taken back from "
@@ -149,8 +148,14 @@ def _train(
     if fabric.world_size > 1:
         synchronise_norms(model, fabric.device)
     loader = make_loader(images, sampler, job.workers)
-    identity = _identity(inputs, recipe, seed, job.devices)
-    resume = Resume(job.state / "checkpoint.pt", text_hash(json.dumps(identity, sort_keys=True)))
+    identity = _identity(inputs, recipe, seed)
+    computed_on = {
+        "devices": job.devices,
+        "threads": job.threads,
+        "device": device_name(fabric.device),
+        "torch": torch.__version__,
+    }
+    resume = Resume(job.state / "checkpoint.pt", identity, computed_on)
     status = job.state / "status.json"
     live = Live(
         epochs=recipe.training.epochs,
@@ -172,8 +177,8 @@ def _train(
         {
             **identity,
             "git_commit": git_commit(),
-            "device": device_name(fabric.device),
-            "threads": job.threads,
+            **computed_on,
+            "computed_on": resume.parts,
             "identities": images.num_identities,
             "images": len(images.images),
             "seconds": round(time.time() - began, 1),
@@ -197,14 +202,13 @@ def _build(inputs: Inputs, recipe: Recipe, identities: int) -> PGFL:
     return model.to(memory_format=torch.channels_last)
 
 
-def _identity(inputs: Inputs, recipe: Recipe, seed: int, devices: int) -> dict[str, object]:
-    """Everything that the result is a function of, on one kind of machine."""
+def _identity(inputs: Inputs, recipe: Recipe, seed: int) -> dict[str, object]:
+    """Everything that the result is a function of, but for rounding."""
     files = {"manifest": inputs.manifest, "pretrained": inputs.pretrained}
     if recipe.loss.uses_heatmaps:
         files["heatmaps"] = inputs.heatmaps
     return {
         "seed": seed,
-        "devices": devices,
         "precision": fabric_precision(pick_device(), recipe.training),
         "settings": recipe.model_dump(mode="json"),
         "code": code_hash("pgfl.training.stage", without=recipe.idle_code),

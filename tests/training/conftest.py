@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import cv2
@@ -58,6 +59,19 @@ def data(tmp_path_factory):
     with HeatmapWriter(folder / "train.h5", [r["image"] for r in rows], (16, 8), {}) as writer:
         writer.write(0, maps, np.ones((16, 17), np.float32))
     return Inputs(manifest, folder / "train.h5", None)
+
+
+@pytest.fixture(scope="session")
+def command_line():
+    """The command that the workflow would run."""
+
+    def make(inputs, recipe, out, state, workers=0):
+        command = [sys.executable, "-m", "pgfl", "train", inputs.manifest, "--out", out]
+        command += ["--state", state, "--heatmaps", inputs.heatmaps, "--threads", "1"]
+        command += ["--workers", workers, "--settings", recipe.model_dump_json()]
+        return [str(part) for part in command]
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from pgfl.errors import UserError
 from pgfl.models.pgfl import PGFL
 from pgfl.recipe import LossSettings, TrainingSettings
 from pgfl.training import loop, task
-from pgfl.training.checkpoint import load_checkpoint, remove_checkpoint
+from pgfl.training.checkpoint import Resume, load_checkpoint, remove_checkpoint
 from pgfl.training.live import Live
-from pgfl.training.loop import Resume, fit, learning_rate
+from pgfl.training.loop import fit, learning_rate
 from pgfl.training.parallel import make_fabric
 from pgfl.training.task import Batch
 
@@ -55,7 +55,7 @@ def train(make_recipe, monkeypatch, tmp_path):
         model, sampler = Tiny(), Epochs()
         schedule = {"learning_rate": 0.1, "weight_decay": 0, "milestones": (2,), "epochs": 3}
         recipe = make_recipe(**schedule | settings)
-        resume = Resume(tmp_path / "checkpoint.pt", key)
+        resume = Resume(tmp_path / "checkpoint.pt", {"key": key})
         live = Live(epochs=3, images=4, status=None, device="cpu")
         batches = [batch, batch]
         history = fit(model, batches, sampler, recipe, make_fabric(1, fabric), resume, live)
@@ -110,7 +110,7 @@ def test_a_batch_in_parts_has_the_mean_of_their_gradients(make_recipe, tmp_path,
     parts = [whole.mapped(lambda rows, at=at: rows[at : at + 4]) for at in (0, 4, 8)]
     model = PGFL(recipe.model, recipe.loss, 6)
     separate = copy.deepcopy(model)
-    fabric, resume = Fabric(accelerator="cpu", devices=1), Resume(tmp_path / "c.pt", "key")
+    fabric, resume = Fabric(accelerator="cpu", devices=1), Resume(tmp_path / "c.pt", {})
     live = Live(epochs=1, images=12, status=None, device="cpu")
     (row,) = fit(model, parts, Epochs(), recipe, fabric, resume, live)
     terms = [task.losses(separate, part, recipe.loss) for part in parts]
@@ -152,14 +152,14 @@ def test_weights_that_the_last_step_spoils_are_never_saved(train, tmp_path, monk
     monkeypatch.setattr(torch.optim.Adam, "step", spoil)
     with pytest.raises(UserError, match=r"epoch 2: weight and 0 more tensors .* not finite"):
         train()
-    state = load_checkpoint(tmp_path / "checkpoint.pt", "mine")
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
     assert len(state["history"]) == 1 and state["model"]["weight"].isfinite()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_epoch(train, tmp_path):
     with pytest.raises(UserError, match=r"epoch 2, step 2: loss = nan, cl = nan"):
         train(lambda value, step: value * float("nan") if step == 3 else value)
-    state = load_checkpoint(tmp_path / "checkpoint.pt", "mine")
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
     assert len(state["history"]) == 1 and state["model"]["weight"].isfinite()
 
 
@@ -171,7 +171,7 @@ def overflow_at(*steps):
 def test_in_fp16_a_step_that_overflows_is_left_out_and_counted(train, tmp_path):
     model, _, history = train(overflow_at(0, 3), fabric="16-mixed")
     assert [row["skipped"] for row in history] == [1, 1, 0]
-    state = load_checkpoint(tmp_path / "checkpoint.pt", "mine")
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
     assert state["scaler"]["scale"] == 2**16 / 4 and state["scaler"]["_growth_tracker"] == 2
     # The second step of the first epoch saw the weight that the first one left: zero.
     assert history[0]["id_global"] == pytest.approx(1) and history[1]["id_global"] < 1

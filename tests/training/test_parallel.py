@@ -28,9 +28,10 @@ from lightning_fabric import seed_everything
 
 from pgfl.models.pgfl import PGFL
 from pgfl.recipe import Recipe
+from pgfl.training.checkpoint import Resume
 from pgfl.training.data import EpochSampler
 from pgfl.training.live import Live
-from pgfl.training.loop import Resume, fit
+from pgfl.training.loop import fit
 from pgfl.training.parallel import make_fabric, synchronise_norms
 from pgfl.training.task import Batch
 
@@ -51,7 +52,7 @@ maps = torch.rand(12, 8, 8, 4).flatten(2).softmax(2).view(12, 8, 8, 4)
 sampler = EpochSampler(labels.tolist(), recipe, 0, fabric.global_rank, fabric.world_size)
 parts = [[row for row, _ in part] for part in sampler]
 batches = [Batch(images[part], labels[part], maps[part]) for part in parts]
-resume, live = Resume(folder / "checkpoint.pt", "key"), Live(2, 12, None, "cpu")
+resume, live = Resume(folder / "checkpoint.pt", {}), Live(2, 12, None, "cpu")
 history = fit(model, batches, sampler, recipe, fabric, resume, live)
 if fabric.is_global_zero:
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}

@@ -26,7 +26,7 @@ from pgfl.models.resnet import build_resnet
 from pgfl.models.student_file import load_student
 from pgfl.recipe import LossSettings
 from pgfl.training import loop, stage
-from pgfl.training.checkpoint import save_checkpoint
+from pgfl.training.checkpoint import Resume, save_checkpoint
 from pgfl.training.stage import Job, run_training
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "heatmaps.md"
@@ -88,7 +88,7 @@ def test_code_in_a_checkpoint_is_not_run_and_does_no_harm(
     undisturbed, data, make_recipe, tmp_path, trap
 ):
     bomb, marker = trap
-    save_checkpoint(tmp_path / "state" / "checkpoint.pt", {"key": bomb})
+    save_checkpoint(Resume(tmp_path / "state" / "checkpoint.pt", {"key": bomb}), [], {})
     assert train(data, make_recipe(), tmp_path) == undisturbed[1]
     assert not marker.exists()
 
@@ -236,7 +236,7 @@ def test_a_run_of_another_precision_is_another_run(data, make_recipe, tmp_path, 
     recipe = make_recipe(precision="auto")
     for native in (True, False):
         monkeypatch.setattr("pgfl.devices.native_bf16", lambda device, native=native: native)
-        identity = stage._identity(data, recipe, seed=0, devices=1)
+        identity = stage._identity(data, recipe, seed=0)
         assert identity["precision"] == ("bf16-mixed" if native else "32-true")
 
 
@@ -293,16 +293,8 @@ def test_heatmaps_written_by_the_documents_script_train(data, make_recipe, undis
     assert np.isfinite(history.to_numpy()).all() and len(history) == 1
 
 
-def command_line(inputs, recipe, out, state):
-    """The command that the workflow would run."""
-    command = [sys.executable, "-m", "pgfl", "train", inputs.manifest, "--out", out]
-    command += ["--state", state, "--heatmaps", inputs.heatmaps, "--threads", "1"]
-    command += ["--workers", "0", "--settings", recipe.model_dump_json()]
-    return [str(part) for part in command]
-
-
 def test_a_full_disk_loses_one_epoch_and_is_one_line(
-    undisturbed, data, make_recipe, tmp_path, small_disk
+    command_line, undisturbed, data, make_recipe, tmp_path, small_disk
 ):
     """The first checkpoint fits, the second one does not."""
     disk = small_disk("380m")
@@ -356,7 +348,9 @@ def test_a_second_process_does_not_train_the_same(data, make_recipe, tmp_path, m
         holder.stdin.close()
 
 
-def test_the_processes_of_a_run_end_with_the_one_that_started_them(data, make_recipe, tmp_path):
+def test_the_processes_of_a_run_end_with_the_one_that_started_them(
+    command_line, data, make_recipe, tmp_path
+):
     """Also where Ctrl-C is ignored, as below `snakemake &` in a script."""
     recipe = make_recipe(baseline=True, epochs=500)
     command = [*command_line(data, recipe, tmp_path, tmp_path / "state"), "--devices", "2"]
@@ -376,7 +370,9 @@ def test_the_processes_of_a_run_end_with_the_one_that_started_them(data, make_re
 KILLS = int(os.environ.get("PGFL_KILLS", "2"))
 
 
-def test_kills_at_random_moments_lose_at_most_the_epoch_at_work(data, make_recipe, tmp_path):
+def test_kills_at_random_moments_lose_at_most_the_epoch_at_work(
+    command_line, data, make_recipe, tmp_path
+):
     """Real processes, kill -9; an epoch that was said to be done is never computed again."""
     recipe = make_recipe(baseline=True, epochs=3 + 2 * KILLS)
     whole = train(data, recipe, tmp_path / "whole")

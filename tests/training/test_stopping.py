@@ -1,0 +1,119 @@
+"""Real processes of a training are stopped, killed and starved of shared memory."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+SETTINGS = {"baseline": True, "epochs": 500}
+
+
+def children_of(process):
+    """Numbers of the processes below one, all the way down."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        if parent == process:
+            found += [int(entry.name), *children_of(int(entry.name))]
+    return found
+
+
+def running(numbers):
+    """Those of some processes that still run; a zombie does not."""
+    found = []
+    for number in numbers:
+        try:
+            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        found += [number] if state != "Z" else []
+    return found
+
+
+@pytest.fixture
+def started(data, make_recipe, command_line, tmp_path):
+    """Start a training in a session of its own; gives it after its first epoch."""
+    processes = []
+
+    def start(*options, workers=2):
+        recipe = make_recipe(**SETTINGS)
+        command = command_line(data, recipe, tmp_path / "run", tmp_path / "state", workers)
+        process = subprocess.Popen(
+            [*command, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            # Tests that run in the background ignore Ctrl-C, and all that they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        processes.append(process)
+        assert "epoch" in process.stdout.readline(), process.stderr.read()
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def ended(process, patience=20):
+    """What a process that has been stopped said on stderr, once all of it is gone."""
+    below = children_of(process.pid)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=patience)  # until nobody could write any more
+    while running(below):
+        assert time.monotonic() - began < patience, running(below)
+        time.sleep(0.05)
+    return errors
+
+
+@pytest.mark.parametrize("whom", ["the process", "all of them"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("devices", ["1", "2"])
+def test_a_training_with_workers_stops_quietly_and_goes_on(
+    started, tmp_path, whom, number, devices
+):
+    process = started("--devices", devices)
+    assert len(children_of(process.pid)) >= 2 * int(devices)
+    (os.kill if whom == "the process" else os.killpg)(process.pid, number)
+    errors = ended(process)
+    assert process.returncode == (143 if number == signal.SIGTERM else 130)
+    assert errors.strip() in ("", "Aborted.")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in files} <= {
+        *("checkpoint.pt", "checkpoint.previous.pt", "status.json")
+    }
+    again = started("--devices", devices)
+    assert (again.args, again.poll()) == (process.args, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS, signal.SIGTERM])
+def test_a_loader_process_that_dies_is_one_line(started, number):
+    process = started()
+    os.kill(children_of(process.pid)[0], number)
+    errors = ended(process, 30).splitlines()
+    assert process.returncode == 1
+    assert len(errors) == 1 and re.match(
+        r"error: a loader process has died \(.*resources\.train_memory.*--shm-size.*"
+        r"resources\.workers",
+        errors[0],
+    )
+
+
+def test_loader_processes_end_with_a_training_that_is_killed(started):
+    process = started("--devices", "1")
+    below = children_of(process.pid)
+    assert len(below) >= 2
+    process.kill()
+    ended(process, 3)
+    assert not running(below)

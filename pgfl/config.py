@@ -153,13 +153,15 @@ class ResourceSettings(Settings):
     """What a job may take."""
 
     train_threads: int = Field(8, ge=1)
+    """Cores of a training job, for each device."""
     pose_threads: int = Field(8, ge=1)
     workers: int = Field(4, ge=0)
     """Loader processes of a training job, for each device. Results do not depend on it."""
     devices: int = Field(1, ge=1)
     """GPUs of a training job (without a GPU: processes); they change results by rounding only."""
     train_memory: int = Field(16000, ge=1)
-    """Memory of a training job in MB; as many jobs run at once as the machine has memory for."""
+    """Memory of a training job in MB, for each device; as many jobs run at once as the machine has
+    memory for."""
     memory: int = Field(6000, ge=1)
     """Memory of any other job that runs a network, in MB."""
     tensorboard: bool = False

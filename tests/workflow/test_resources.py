@@ -115,6 +115,18 @@ def test_memory_is_a_limit_too(machine):
     assert at_once([job for job in jobs if job.command == "train"]) == 2
 
 
+def test_a_training_gets_cores_and_memory_for_each_device_and_one_node(project, tiny):
+    resources = {"devices": 2, "train_threads": 8, "train_memory": 900, "workers": 20}
+    project.write_config(tiny | {"resources": resources})
+    model = "runs/demo/market1501/baseline/seed0/model.safetensors"
+    _, output = project.snakemake("-n", "-p", "--cores", "64", "--", model)
+    assert "--threads 16 --workers 8 --devices 2" in output
+    # Nothing but a scheduler sees these two.
+    rule = (RULES / "training.smk").read_text()
+    assert "nodes=1," in rule
+    assert "mem_mb=settings.resources.train_memory * settings.resources.devices," in rule
+
+
 def test_every_rule_says_its_memory_and_those_with_a_network_their_gpu():
     # A report of heatmaps and the counting of operations stay on the CPU.
     without = {"pose_report", "feature_table"}

@@ -123,11 +123,13 @@ class Watcher(threading.Thread):
         super().__init__(daemon=True)
         self.state = root / "cache/demo/state" / KILLED
         self.stopped, self.done, self.gpus, self.status = False, threading.Event(), [], {}
+        self.nodes = set()
 
     def run(self):
         while not self.done.wait(0.2):
             jobs = asked("scontrol", "-d", "show", "job").split("\n\n")
             running = " ".join(job for job in jobs if "JobState=RUNNING" in job)
+            self.nodes |= set(re.findall(r"NumNodes=(\S+)", running))
             self.gpus.append(sorted(re.findall(r"GRES=gpu:1\(IDX:(\d)\)", running)))
             files = (self.state / name for name in ("checkpoint.pt", "status.json"))
             if not self.stopped and all(path.exists() for path in files):
@@ -164,6 +166,7 @@ def test_a_job_killed_by_its_time_limit_goes_on_and_nothing_differs(slurm, proje
     log = (project.root / "logs/runs/demo" / KILLED / "train.log").read_text()
     assert re.search(r"going on after epoch \d+ of 20", log)
     assert watcher.status["gpus"] in ("0", "1") and watcher.status["slurm_job"]
+    assert watcher.nodes == {"1"}
     # Two jobs had a GPU each at the same time, and never the same one.
     assert ["0", "1"] in watcher.gpus and all(len({*g}) == len(g) for g in watcher.gpus)
     made = [path.relative_to(twin.root) for path in twin.root.glob("results/table3.*")]

@@ -81,10 +81,13 @@ if RUNS_HERE:
 
 
 def beside_gpus(threads, gpus=1):
-    """Threads of a job that uses GPUs: at most its part of the cores, so that no GPU lies idle."""
+    """Threads of a job that wants so many for each of its GPUs.
+
+    At most its part of the cores, so that no GPU lies idle.
+    """
     if not GPUS or not CORES:
-        return threads
-    return max(1, min(threads, CORES * gpus // GPUS))
+        return threads * gpus
+    return max(1, min(threads * gpus, CORES * gpus // GPUS))
 
 
 def as_json(value):

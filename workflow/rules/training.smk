@@ -58,8 +58,12 @@ rule train:
     resources:
         # Resources, not parameters: none of them retrains anything.
         gpu=settings.resources.devices,
-        mem_mb=settings.resources.train_memory,
-        workers=lambda w, threads: min(settings.resources.workers, threads),
+        # A scheduler might deal the GPUs of one training out over two machines.
+        nodes=1,
+        mem_mb=settings.resources.train_memory * settings.resources.devices,
+        workers=lambda w, threads: min(
+            settings.resources.workers, max(1, threads // settings.resources.devices)
+        ),
         devices=settings.resources.devices,
         tensorboard="--tensorboard" if settings.resources.tensorboard else "--no-tensorboard",
     message:

@@ -1,9 +1,13 @@
+import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import chain
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
-from pgfl.pose.store import HeatmapReader
+from pgfl.pose.store import HeatmapReader, HeatmapWriter
 from pgfl.training.data import (
     EpochSampler,
     TrainingImages,
@@ -54,6 +58,83 @@ def test_the_number_of_workers_changes_no_bit(data, make_recipe):
             assert torch.equal(ours.images, theirs.images)
             assert torch.equal(ours.labels, theirs.labels)
             assert torch.equal(ours.heatmaps, theirs.heatmaps)
+
+
+@pytest.mark.parametrize("way", ["memory", "pipe"])
+def test_batches_need_no_shared_memory_and_are_the_same_either_way(
+    data, make_recipe, monkeypatch, way
+):
+    recipe = make_recipe()
+    if way == "pipe":
+        monkeypatch.delattr("os.memfd_create")  # as on a system that has none
+    # What PyTorch would have put into /dev/shm.
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", None)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_filename_cpu_", None)
+    alone, helped = (epochs(build(data, recipe), recipe, workers) for workers in (0, 1))
+    for ours, theirs in zip(*map(chain.from_iterable, (alone, helped)), strict=True):
+        assert torch.equal(ours.images, theirs.images) and ours.images.dtype == torch.uint8
+        assert torch.equal(ours.labels, theirs.labels) and ours.labels.dtype == torch.int64
+        assert torch.equal(ours.heatmaps, theirs.heatmaps)
+        theirs.images += 1  # as its own
+
+
+PAPERS_BATCHES = """
+import sys, time
+from pathlib import Path
+import torch
+from pgfl.datasets.manifest import read_manifest
+from pgfl.errors import UserError
+from pgfl.pose.store import HeatmapReader
+from pgfl.recipe import Recipe
+from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+table = read_manifest(folder / "manifest.csv", "train")
+size = {"height": 384, "width": 128}
+recipe = Recipe.parse({"model": size, "training": {"identities": 4, "images": 16}})
+reader = HeatmapReader(folder / "train.h5")
+reader.require(list(table["image"]))
+images = TrainingImages(folder, table, reader, recipe)
+images.maps_of[:] = 0
+sampler = EpochSampler(images.labels, recipe, 0)
+sampler.batches = lambda: [[0] * 64] * 12
+try:
+    for batch in batches(make_loader(images, sampler, 4)):
+        time.sleep(0.1)
+        print(batch.images.nbytes + batch.heatmaps.nbytes)
+except UserError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+@pytest.mark.parametrize(("size", "works"), [("64m", True), ("4k", False)])
+def test_the_papers_batches_in_a_containers_shared_memory(tmp_path, data, size, works):
+    """/dev/shm of Docker's size, and one that is full; 4 x 2 batches are 126 MB."""
+    (tmp_path / "run.py").write_text(PAPERS_BATCHES)
+    (tmp_path / "images").symlink_to(data.manifest.parent / "images")
+    (tmp_path / "manifest.csv").symlink_to(data.manifest)
+    image_names = list(pd.read_csv(data.manifest)["image"])
+    maps = np.full((16, 8, 96, 32), 1 / (96 * 32), np.float32)
+    with HeatmapWriter(tmp_path / "train.h5", image_names, (96, 32), {}) as writer:
+        writer.write(0, maps, np.ones((16, 17), np.float32))
+    script = f"mount -t tmpfs -o size={size} tmpfs /dev/shm || exit 77; "
+    script += "" if works else "head -c 4096 /dev/zero > /dev/shm/others; "
+    script += f'exec "{sys.executable}" -W ignore run.py .'
+    command = ["unshare", "-m", "sh", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    if done.returncode in (1, 77) and "ermi" in done.stderr:
+        pytest.skip("a mount namespace needs root")
+    if works:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [str(64 * (384 * 128 * 3 + 8 * 96 * 32 * 4))] * 12
+    else:
+        assert done.returncode == 1 and done.stdout == ""
+        assert re.fullmatch(
+            r"error: loader processes cannot start .*/dev/shm is full.*--shm-size.*"
+            r"resources\.workers.*\n",
+            done.stderr,
+        )
 
 
 def test_seeds_and_epochs_give_other_batches(data, make_recipe):

@@ -13,7 +13,7 @@ from torch import nn
 from pgfl.errors import UserError
 from pgfl.models.student_file import load_student
 from pgfl.recipe import Recipe
-from pgfl.training import parallel
+from pgfl.training import loop, parallel
 from pgfl.training.parallel import SyncedBatchNorm, make_fabric, synchronise_norms
 from pgfl.training.stage import Job, run_training
 
@@ -130,6 +130,26 @@ def test_a_run_on_two_devices_writes_the_files_of_one(data, make_recipe, tmp_pat
     assert len(pd.read_csv(out / "history.csv")) == 1
     student, _ = load_student(out / "model.safetensors")
     assert type(student.norm) is nn.BatchNorm1d
+
+
+def test_a_run_goes_on_with_other_devices(data, make_recipe, tmp_path, monkeypatch):
+    """Begun by one process, ended by two; the file says which epochs were whose."""
+    recipe, out = make_recipe(baseline=True, epochs=2), tmp_path / "run"
+    rate = loop.learning_rate
+    with monkeypatch.context() as patch, pytest.raises(IndexError):
+        patch.setattr(loop, "learning_rate", lambda s, epoch: [rate(s, 0)][epoch])
+        job = Job(out, out / "state", threads=1, workers=0)
+        run_training(replace(data, heatmaps=None), recipe, 0, job)
+    options = ["--out", out, "--state", out / "state", "--settings", recipe.model_dump_json()]
+    options += ["--threads", 2, "--workers", 0, "--devices", 2]
+    done = python("-m", "pgfl", "train", data.manifest, *options)
+    assert done.returncode == 0, done.stderr
+    assert "going on after epoch 1 of 2" in done.stdout
+    assert "note: devices was 1 and is 2; threads was 1 and is 2: from here" in done.stdout
+    parts = json.loads((out / "provenance.json").read_text())["computed_on"]
+    found = [(part["from_epoch"], part["devices"], part["threads"]) for part in parts]
+    assert found == [(1, 1, 1), (2, 2, 2)]
+    assert len(pd.read_csv(out / "history.csv")) == 2
 
 
 def test_what_a_process_reports_stays_one_line(data, make_recipe, tmp_path):

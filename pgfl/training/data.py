@@ -1,5 +1,6 @@
 """Loading training batches: the same bits whatever the number of loader processes."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from pgfl.training.task import Batch
 Draw = tuple[int, tuple[int, int, int]]
 """A row of the manifest, and the numbers that seed its augmentation."""
 
+LOCKS = 12
+"""More than the loader's queues have for each worker process."""
 WITHOUT = "fewer loader processes (resources.workers, --workers; 0 has none)"
 
 
@@ -156,7 +159,19 @@ def as_batch(images: np.ndarray, labels: np.ndarray, heatmaps: np.ndarray | None
 
 
 def make_loader(images: TrainingImages, sampler: EpochSampler, workers: int) -> DataLoader:
-    """A loader whose worker processes live through all epochs."""
+    """A loader whose worker processes live through all epochs.
+
+    Raises:
+        UserError: there is no room to start them.
+    """
+    try:
+        # Its queues' semaphores are files in /dev/shm. PyTorch itself would fail half way through.
+        _ = [multiprocessing.Lock() for _ in range(workers * LOCKS)]
+    except OSError as error:
+        raise UserError(
+            f"loader processes cannot start ({error.strerror}): /dev/shm is full or missing; make "
+            f"room there (in a container, start it with --shm-size=1g), or take {WITHOUT}"
+        ) from None
     return DataLoader(
         images,
         batch_sampler=sampler,
@@ -172,24 +187,13 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
     """The loader's batches; what a worker process reports stays one line.
 
     Raises:
-        UserError: an image cannot be read, or there is no room to start worker processes.
+        UserError: an image cannot be read.
     """
     try:
-        yield from _started(loader)
+        yield from loader
     except UserError as error:
         # From a worker, torch sends the whole traceback as the message; the last line is ours.
         raise UserError(str(error).strip().rpartition("pgfl.errors.UserError: ")[2]) from None
-
-
-def _started(loader: DataLoader) -> Iterator[Batch]:
-    try:
-        return iter(loader)
-    except OSError as error:
-        # The semaphores of its queues are files there.
-        raise UserError(
-            f"loader processes cannot start ({error.strerror}): /dev/shm is full or missing; make "
-            f"room there (in a container, start it with --shm-size=1g), or take {WITHOUT}"
-        ) from None
 
 
 @contextmanager

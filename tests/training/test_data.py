@@ -75,7 +75,7 @@ def test_batches_need_no_shared_memory_and_are_the_same_either_way(
         assert torch.equal(ours.images, theirs.images) and ours.images.dtype == torch.uint8
         assert torch.equal(ours.labels, theirs.labels) and ours.labels.dtype == torch.int64
         assert torch.equal(ours.heatmaps, theirs.heatmaps)
-        theirs.images += 1  # as its own
+        theirs.images.add_(1)  # as its own
 
 
 PAPERS_BATCHES = """

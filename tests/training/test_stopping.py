@@ -66,7 +66,7 @@ def started(data, make_recipe, command_line, tmp_path):
         process.communicate()
 
 
-def ended(process, patience=20):
+def ended(process, patience=60):
     """What a process that has been stopped said on stderr, once all of it is gone."""
     below = children_of(process.pid)
     began = time.monotonic()
@@ -93,7 +93,8 @@ def test_a_training_with_workers_stops_quietly(started, tmp_path, number, whom, 
     (os.kill if whom == "the process" else os.killpg)(process.pid, number)
     errors = ended(process)
     assert process.returncode == (143 if number == signal.SIGTERM else 130)
-    assert errors.strip() in ("", "Aborted.")
+    # Lightning says with what the processes of two devices talk.
+    assert not re.search(r"Traceback|rror|Exception", errors), errors
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name for path in files} <= {
         *("checkpoint.pt", "checkpoint.previous.pt", "status.json")
@@ -103,7 +104,7 @@ def test_a_training_with_workers_stops_quietly(started, tmp_path, number, whom, 
 def test_a_loader_process_that_dies_is_one_line(started):
     process = started()
     os.kill(children_of(process.pid)[0], signal.SIGBUS)
-    errors = ended(process, 30).splitlines()
+    errors = ended(process).splitlines()
     assert process.returncode == 1
     assert len(errors) == 1 and re.match(
         r"error: a loader process has died \(.*resources\.train_memory.*--shm-size.*"
@@ -117,5 +118,5 @@ def test_loader_processes_end_with_a_training_that_is_killed(started):
     below = children_of(process.pid)
     assert len(below) >= 2
     process.kill()
-    ended(process, 3)
+    ended(process, 10)
     assert not running(below)

@@ -153,7 +153,7 @@ def _train(
         "devices": job.devices,
         "threads": job.threads,
         "device": device_name(fabric.device),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # not a plain text of its own
     }
     resume = Resume(job.state / "checkpoint.pt", identity, computed_on)
     status = job.state / "status.json"

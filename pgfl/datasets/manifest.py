@@ -142,9 +142,9 @@ def _differences(table: pd.DataFrame, published: Published) -> list[str]:
     for split, counts in published.counts.items():
         here = found.get(split, Counts(0, 0, 0))
         if here != counts:
-            few = counts.images - here.images
-            many = f"; {abs(few)} images too {'few' if few > 0 else 'many'}" if few else ""
-            problems.append(f"{split}: found {here}, published {counts}{many}")
+            lacking = counts.images - here.images
+            words = f"; {abs(lacking)} images too {'few' if lacking > 0 else 'many'}"
+            problems.append(f"{split}: found {here}, published {counts}{words if lacking else ''}")
     for split, names in published.names.items():
         there = {_file_name(image) for image in table.image[table.split == split]}
         missing = [f"{split}: {name} is missing" for name in sorted(names - there)]

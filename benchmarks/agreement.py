@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from pgfl.nn.batch import Batch
 
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EXACT = 2e-5
@@ -144,8 +148,8 @@ def losses(device: torch.device, precision: str) -> Iterator[Found]:
 
 def branches(device: torch.device, precision: str) -> Iterator[Found]:
     """Eq. 1, Eq. 2 with each similarity, Eq. 3, and the maps that they are given."""
-    from pgfl.models.foreground_branch import attend, foreground_attention
-    from pgfl.models.part_pooling import pool_parts, resize_heatmaps
+    from pgfl.methods.pgfl_kd.foreground_branch import attend, foreground_attention
+    from pgfl.nn.part_pooling import pool_parts, resize_heatmaps
     from pgfl.pose.heatmaps import part_maps
 
     torch.manual_seed(0)
@@ -174,7 +178,7 @@ def branches(device: torch.device, precision: str) -> Iterator[Found]:
 
 def part_branch(device: torch.device, precision: str) -> Iterator[Found]:
     """f_P in training: eight reductions with their normalisations."""
-    from pgfl.models.part_branch import PartBranch
+    from pgfl.methods.pgfl_kd.part_branch import PartBranch
 
     torch.manual_seed(0)
     branch = PartBranch(256, 8)
@@ -189,17 +193,25 @@ def part_branch(device: torch.device, precision: str) -> Iterator[Found]:
 
 def _network(device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:
     """A network on the CPU, and images and maps for it; all smaller where only a CPU computes."""
-    from pgfl.models.pgfl import PGFL
+    from pgfl.methods.build import build_network
     from pgfl.recipe import Recipe
 
     torch.manual_seed(0)
     height, width = (128, 64) if device.type == "cuda" else (64, 32)
     size = {"height": height, "width": width}
     recipe = Recipe.parse({"model": {"backbone": "resnet18", "pretrained": False} | size})
-    network = PGFL(recipe.model, recipe.loss, identities=16)
+    network = build_network(recipe, identities=16)
     images = torch.randint(256, (16, height, width, 3)).byte()
     maps = torch.rand(16, 8, height // 4, width // 4).pow(8)
     return network.to(memory_format=torch.channels_last), images, maps
+
+
+def batch_of(images: Tensor, maps: Tensor) -> "Batch":
+    """A batch of four people with four images each."""
+    from pgfl.nn.batch import Batch
+
+    labels = torch.arange(4).repeat_interleave(4)
+    return Batch(images, labels, torch.zeros_like(labels), maps)
 
 
 def network(device: torch.device, precision: str) -> Iterator[Found]:
@@ -209,7 +221,7 @@ def network(device: torch.device, precision: str) -> Iterator[Found]:
     for where, kind in ((torch.device("cpu"), "fp32"), (device, precision)):
         ours = copy.deepcopy(model).to(where).train()
         with cast(where, kind):
-            features, logits = ours(images.to(where), maps.to(where))
+            features, logits = ours(batch_of(images, maps).mapped(lambda t, to=where: t.to(to)))
         out = {f"feature {k}": v.float() for k, v in features.items()}
         out |= {f"logits {k}": v.float() for k, v in logits.items()}
         # Smooth, as losses with mining are not: rounding may choose another hardest image.
@@ -300,13 +312,11 @@ def repeats(device: torch.device, precision: str) -> Iterator[Found]:
 
     from pgfl.recipe import Recipe
     from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
-    from pgfl.training.task import Batch
 
     model, images, maps = _network(device)
     size = {"height": images.shape[1], "width": images.shape[2]}
     recipe = Recipe.parse({"model": {"backbone": "resnet18", **size}})
-    labels = torch.arange(4).repeat_interleave(4)
-    batch = Batch(images, labels, maps / maps.sum(dim=(2, 3), keepdim=True))
+    batch = batch_of(images, maps / maps.sum(dim=(2, 3), keepdim=True))
     if device.type == "cuda":
         batch = batch.pin_memory()
     batch = batch.mapped(lambda tensor: tensor.to(device, non_blocking=True))

@@ -25,9 +25,9 @@ WARM_UP = 3
 """Rounds until freed blocks of every size lie ready."""
 
 
-def training(scale: Scale, loss: dict) -> Callable[[], None]:
+def training(scale: Scale, method: dict) -> Callable[[], None]:
     """A step of training."""
-    trainer, batch = Trainer(scale.recipe(loss), CPU), random_batch(scale, CPU)
+    trainer, batch = Trainer(scale.recipe(method), CPU), random_batch(scale, CPU)
     return lambda: trainer.step(batch)
 
 

@@ -281,12 +281,12 @@ def agreement(work: Work) -> None:
 
 def step(work: Work) -> None:
     """The paper's batch: each recipe beside a bare ResNet-50 in the same precision; memory."""
-    from training import BASELINE, SMOKE, Scale
+    from training import BASELINE, SHARED, SMOKE, Scale
 
     scale = SMOKE if work.small else Scale()
     recipes = {
         "baseline": scale.recipe(BASELINE),
-        "PGFL-KD, `shared`": scale.recipe({}, "shared"),
+        "PGFL-KD, `shared`": scale.recipe(SHARED),
         "PGFL-KD, `separate`": scale.recipe({}),
     }
     count = scale.identities * scale.images
@@ -349,7 +349,7 @@ def _bare(scale: Any, device: torch.device, precision: str) -> Callable[[], None
     """Forward, backward and update of nothing but the backbone and a classifier."""
     from trainer import cast
 
-    from pgfl.models.resnet import build_resnet
+    from pgfl.nn.resnet import build_resnet
 
     network = build_resnet(scale.backbone).to(device, memory_format=torch.channels_last)
     classifier = torch.nn.Linear(network.channels, 702).to(device)

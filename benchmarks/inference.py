@@ -32,9 +32,10 @@ from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
 from pgfl.devices import half_precision, pick_device
 from pgfl.images import read_image
-from pgfl.models.pgfl import Student
-from pgfl.models.student_file import save_student
-from pgfl.recipe import ModelSettings
+from pgfl.methods.bot import Student
+from pgfl.methods.saved import save_student
+from pgfl.nn.backbone import build_backbone
+from pgfl.recipe import ModelSettings, Recipe
 from pgfl.student.embedder import Embedder
 from pgfl.student.features_file import read_features_file, write_features_file
 from pgfl.student.search import nearest
@@ -70,14 +71,15 @@ SMOKE = Scale((("resnet18", 64, 32),), ((40, 20),), 8, 4, 2, 500, (16,), (1, 3))
 def make_student(folder: Path, backbone: str, height: int, width: int) -> Path:
     """An untrained student's file, its normalisations as random as its weights."""
     settings = ModelSettings(backbone=backbone, pretrained=False, height=height, width=width)
-    student = Student(settings)
+    recipe = Recipe(model=settings)
+    student = Student(recipe.settings, build_backbone(settings))
     for module in student.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             for vector in (module.weight, module.running_var):
                 torch.nn.init.uniform_(vector, 0.9, 1.1)
             torch.nn.init.normal_(module.running_mean, std=0.1)
     path = folder / f"{backbone}_{height}.safetensors"
-    save_student(student, settings, path)
+    save_student(student, recipe, path)
     return path
 
 

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from pgfl.devices import autocast
-from pgfl.models.pgfl import PGFL
+from pgfl.methods.build import build_network, method_module
+from pgfl.nn.batch import Batch
 from pgfl.recipe import Recipe
 from pgfl.training.meter import get_total_norm
-from pgfl.training.task import Batch, losses
 
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,7 +30,8 @@ class Trainer:
         precision: str = "auto",
     ):
         self.recipe, self.device, self.precision = recipe, device, precision
-        model = PGFL(recipe.model, recipe.loss, identities)
+        model = build_network(recipe, identities)
+        self.losses = method_module(recipe.method).losses
         self.model = model.to(device, memory_format=torch.channels_last).train()
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
@@ -44,7 +45,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with cast(self.device, self.precision):
             network = self.model if network is None else network
-            terms = losses(network, batch, self.recipe.loss)
+            terms = self.losses(network(batch), batch, self.recipe.settings)
         loss = torch.stack(list(terms.values())).sum()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)

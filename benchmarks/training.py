@@ -32,17 +32,18 @@ from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
 from pgfl.devices import autocast, pick_device
 from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
-from pgfl.models.pgfl import Normalize
-from pgfl.models.resnet import build_resnet
+from pgfl.nn.backbone import Normalize
+from pgfl.nn.batch import Batch
+from pgfl.nn.resnet import build_resnet
 from pgfl.pose.heatmaps import merge, spatial_softmax
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
-from pgfl.recipe import Recipe
+from pgfl.recipe import Recipe, nested
 from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
-from pgfl.training.task import Batch
 
-BASELINE = {"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}
+BASELINE = {"method": "bot"}
+SHARED = {"second_layer4": "shared"}
 JPEG_QUALITY = 92
 
 
@@ -62,12 +63,12 @@ class Scale:
     workers: tuple[int, ...] = (1, 2, 3, 4)
     compile: bool = True
 
-    def recipe(self, loss: dict, last_stage: str = "separate") -> Recipe:
+    def recipe(self, method: dict) -> Recipe:
         """The paper's batch and input at this scale."""
         size = {"height": self.height, "width": self.width}
-        model = {"backbone": self.backbone, "second_layer4": last_stage} | size
+        model = {"backbone": self.backbone} | size
         training = {"identities": self.identities, "images": self.images}
-        return Recipe.parse({"model": model, "loss": loss, "training": training})
+        return Recipe.parse({"model": model, "training": training} | nested(method))
 
 
 SMOKE = Scale(
@@ -152,9 +153,8 @@ def random_batch(scale: Scale, device: torch.device) -> Batch:
     images = torch.randint(256, (count, scale.height, scale.width, 3), device=device).byte()
     labels = torch.arange(scale.identities, device=device).repeat_interleave(scale.images)
     cells = (count, 8, scale.height // 4, scale.width // 4)
-    return Batch(
-        images, labels, torch.rand(cells, device=device).flatten(2).softmax(2).view(cells)
-    )
+    maps = torch.rand(cells, device=device).flatten(2).softmax(2).view(cells)
+    return Batch(images, labels, torch.zeros_like(labels), maps)
 
 
 def steps(scale: Scale, device: torch.device) -> None:
@@ -162,7 +162,7 @@ def steps(scale: Scale, device: torch.device) -> None:
     batch = random_batch(scale, device)
     plain, ours, shared = (
         Trainer(recipe, device)
-        for recipe in (scale.recipe(BASELINE), scale.recipe({}), scale.recipe({}, "shared"))
+        for recipe in (scale.recipe(BASELINE), scale.recipe({}), scale.recipe(SHARED))
     )
     pose = PoseNetwork(scale.estimator)
     pose.eval()  # MMPose's own returns nothing
@@ -289,7 +289,7 @@ def beside_bare(scale: Scale, device: torch.device, images: TrainingImages) -> N
 
     With one last stage for all, so that both have the same network.
     """
-    trainer = Trainer(scale.recipe({}, "shared"), device, scale.people)
+    trainer = Trainer(scale.recipe(SHARED), device, scale.people)
     training = max(train_an_epoch(trainer, images, workers)[1] for workers in scale.workers)
     count = scale.identities * scale.images
     network = build_resnet(scale.backbone).to(device, memory_format=torch.channels_last)

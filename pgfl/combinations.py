@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pgfl.datasets.archives import SOURCES
 from pgfl.explain import did_you_mean, shown, shown_key
 from pgfl.obtain import ALLOWED
-from pgfl.recipe import Recipe, TrainingSettings
+from pgfl.recipe import TrainingSettings
 from pgfl.sources import WEIGHTS
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ DOWNLOADS = {source.name for source in (*SOURCES.values(), *WEIGHTS.values())}
 RESERVED = {"archives": "data/{experiment}/archives", "heatmaps": "the state of the pose stage"}
 """Names that a data set of the user's own cannot have, and whose folder each would be."""
 
-RECIPE = frozenset({"model", "loss", "training", "variants"})
+RECIPE = frozenset({"model", "training", "methods", "variants"})
 """The sections that decide the recipes."""
 
 
@@ -78,8 +78,7 @@ def _own_datasets(config: Config) -> Iterator[str]:
 
 
 def _schedules(config: Config) -> Iterator[str]:
-    for where, recipe in _changed(config, "epochs", "milestones", "warmup"):
-        training = recipe.training
+    for where, training in _changed(config, "epochs", "milestones", "warmup"):
         late = [epoch for epoch in training.milestones if epoch >= training.epochs]
         if late:
             yield (
@@ -96,12 +95,12 @@ def _schedules(config: Config) -> Iterator[str]:
 
 def _devices(config: Config) -> Iterator[str]:
     devices = config.resources.devices
-    for where, recipe in _changed(config, "identities", "accumulate"):
-        parts = recipe.training.accumulate
-        if recipe.training.identities % (parts * devices):
+    for where, training in _changed(config, "identities", "accumulate"):
+        parts = training.accumulate
+        if training.identities % (parts * devices):
             yield (
                 f"setting resources.devices: {devices} devices cannot share a batch of "
-                f"{where}training.identities: {recipe.training.identities} evenly, in {parts} "
+                f"{where}training.identities: {training.identities} evenly, in {parts} "
                 "part(s); it must be a multiple of both together"
             )
 
@@ -112,12 +111,12 @@ def _batches(config: Config) -> Iterator[str]:
     known = [size for size in sizes.values() if size is not None]
     if len(known) < len(sizes):
         return
-    for where, recipe in _changed(config, "identities"):
-        if recipe.training.identities > max(known):
+    for where, training in _changed(config, "identities"):
+        if training.identities > max(known):
             listed = ", ".join(f"{name} has {size}" for name, size in sizes.items())
             yield (
                 f"setting {where}training.identities: a batch cannot hold more identities than "
-                f"there are to train on: {listed} (got {recipe.training.identities})"
+                f"there are to train on: {listed} (got {training.identities})"
             )
 
 
@@ -158,8 +157,7 @@ def _stress(config: Config) -> Iterator[str]:
 
 def _poses(config: Config) -> Iterator[str]:
     yield from config.wrong_poses
-    for where, recipe in _changed(config, "pose", "heatmaps"):
-        training = recipe.training
+    for where, training in _changed(config, "pose", "heatmaps"):
         if training.pose and training.pose not in config.poses:
             known = list(config.poses)
             hint = did_you_mean(training.pose, known) if known else "poses has none"
@@ -192,17 +190,17 @@ CHECKS: dict[Callable[[Any], Iterator[str]], frozenset[str]] = {
 """Each check, and the sections that it reads."""
 
 
-def _changed(config: Config, *settings: str) -> Iterator[tuple[str, Recipe]]:
-    """The common recipe, and each variant's where one of these training settings differs."""
+def _changed(config: Config, *settings: str) -> Iterator[tuple[str, TrainingSettings]]:
+    """The common training settings, and each variant's where one of these differs."""
 
     def values(training: TrainingSettings) -> list[Any]:
         return [getattr(training, name) for name in settings]
 
-    yield "", config
+    yield "", config.training
     for name in config.variants:
         recipe = config.recipes.get(name)
         if recipe is not None and values(recipe.training) != values(config.training):
-            yield f"variants.{name}.", recipe
+            yield f"variants.{name}.", recipe.training
 
 
 def _repeated(items: Sequence[Any]) -> list[Any]:

@@ -17,8 +17,10 @@ from pgfl.datasets.own_table import read_own_table
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
 from pgfl.explain import LOWER_NAME, NAME, did_you_mean, explain, short_number, shown, shown_key
+from pgfl.method_settings import MethodSettings, method_settings
+from pgfl.methods import METHODS
 from pgfl.pose.settings import PoseSettings
-from pgfl.recipe import Recipe
+from pgfl.recipe import DEFAULT_METHOD, ModelSettings, Recipe, TrainingSettings, nested
 from pgfl.settings import FilePath, Settings, merged
 
 Archived = Literal[
@@ -61,7 +63,7 @@ TRAIN_IDENTITIES: dict[Dataset, int] = {
 SWEPT = "pgfl_kd"
 """The variant whose weights Figure 3 sweeps."""
 
-DECIDING = ("model", "loss", "training", "pose", "evaluation")
+DECIDING = ("model", "training", "pose", "evaluation")
 """Sections whose values decide what the paper's tables show."""
 DECIDES_NOTHING = (*("precision", "deterministic", "tf32", "compile", "accumulate", "batch_size"),)
 """Settings in them that change numbers by rounding at most."""
@@ -171,7 +173,7 @@ class ResourceSettings(Settings):
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
-class Config(Recipe):
+class Config(Settings):
     """Everything that `config.yaml` and the presets may hold."""
 
     experiment: Literal["demo", "study", "paper"] = "demo"
@@ -184,8 +186,13 @@ class Config(Recipe):
     pose: PoseSettings = PoseSettings()
     poses: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
     """Other readings of the pose, by name: overlays over `pose`, used by `training.pose`."""
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    methods: dict[str, dict[str, Any]] = {}
+    """Settings of a method that hold for all of its variants, by the method's name."""
     variants: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
-    """Named overlays over `model`, `loss` and `training`; a name is a folder's name, too."""
+    """What is trained, by name (a folder's name, too): `method`, what is other than in `model` and
+    `training`, and settings of the method."""
     sweeps: SweepSettings = SweepSettings()
     comparisons: dict[Annotated[str, Field(pattern=NAME)], ComparisonSettings] = {}
     """Tables of the user's own, by name: `results/compare_{name}.csv`."""
@@ -206,14 +213,31 @@ class Config(Recipe):
                 self._poses[name] = PoseSettings.model_validate(values)
             except ValidationError as error:
                 self._wrong_poses.extend(explain(PoseSettings, error, f"poses.{name}"))
-        base = self.model_dump(include=set(Recipe.model_fields))
+        common = self.model_dump(include={"model", "training"})
+        used = {overlay.get("method", DEFAULT_METHOD) for overlay in self.variants.values()}
+        bases = {}
+        for method in sorted({*self.methods, *used.intersection(METHODS)}):
+            base = common | {"method": method, "settings": self.methods.get(method, {})}
+            if self._parsed(base, f"methods.{method}") is not None:
+                bases[method] = base
         for name, overlay in self.variants.items():
-            try:
-                self._recipes[name] = Recipe.model_validate(merged(base, overlay))
-            except ValidationError as error:
-                self._wrong_variants.extend(explain(Recipe, error, f"variants.{name}"))
+            method = overlay.get("method", DEFAULT_METHOD)
+            if method in METHODS and method not in bases:
+                continue  # what is wrong with all variants of a method is said once
+            values = merged(bases.get(method, common), nested(overlay))
+            recipe = self._parsed(values, f"variants.{name}")
+            if recipe is not None:
+                self._recipes[name] = recipe
         if SWEPT in self._recipes:
             self._add_sweeps()
+
+    def _parsed(self, values: dict[str, Any], where: str) -> Recipe | None:
+        """A recipe; what is wrong with it is kept."""
+        try:
+            return Recipe.parse(values, where)
+        except UserError as error:
+            self._wrong_variants.append(str(error))
+            return None
 
     @classmethod
     def parse(cls, values: Any, where: str = "") -> Self:
@@ -286,8 +310,8 @@ class Config(Recipe):
 
     def _swept(self, parameter: str, value: float) -> Recipe:
         swept = self.recipe(SWEPT)
-        loss = swept.loss.model_copy(update={parameter: value})
-        return swept.model_copy(update={"loss": loss})
+        settings = swept.settings.model_copy(update={parameter: value})
+        return swept.model_copy(update={"settings": settings})
 
     def sweep(self, parameter: str) -> dict[float, str]:
         """The variant for each value of a sweep, ascending.
@@ -429,11 +453,22 @@ def label(config: Config, workflow: Path = WORKFLOW) -> str:
         if config.poses.get(name) != overlay
     ]
     changed += [
+        f"methods.{method}.{name}"
+        for method in METHODS
+        for name, value in _everywhere(preset, method)
+        if getattr(_everywhere(config, method), name) != value
+    ]
+    changed += [
         f"variants.{name}"
         for name, overlay in preset.variants.items()
         if config.variants.get(name) != overlay
     ]
     return f"paper with other {', '.join(changed)}" if changed else "paper"
+
+
+def _everywhere(config: Config, method: str) -> MethodSettings:
+    """A method's settings where no variant says otherwise."""
+    return method_settings(method, config.methods.get(method, {}))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -14,12 +14,12 @@ import torch
 from pgfl.config import TRAIN_SET, Config
 from pgfl.errors import UserError
 from pgfl.files import read_json
-from pgfl.models.matching import Matcher
-from pgfl.models.pgfl import PGFL
+from pgfl.methods.build import build_network, matcher_of
+from pgfl.nn.batch import Batch
 from pgfl.plan import PlannedJob
 from pgfl.pose.keypoints import PARTS
 from pgfl.pose.views import STRIDE
-from pgfl.recipe import Feature, Recipe
+from pgfl.recipe import Recipe
 from pgfl.reporting.complexity import measure, measure_pose_network
 from pgfl.reporting.paper import read_published
 
@@ -116,14 +116,16 @@ class Costs:
     @functools.cache  # noqa: B019
     def _training_image(self, recipe: Recipe, identities: int) -> int:
         """The forward pass of one training image, all branches and classifiers."""
-        network = PGFL(recipe.model, recipe.loss, identities).eval()
-        return measure(network, *self._inputs(recipe)).macs
+        network = build_network(recipe, identities).eval()
+        images, maps = self._inputs(recipe)
+        nobody = torch.zeros(1, dtype=torch.int64)
+        return measure(network, Batch(images, nobody, nobody, maps)).macs
 
     @functools.cache  # noqa: B019
-    def _test_image(self, recipe: Recipe, feature: Feature) -> int:
+    def _test_image(self, recipe: Recipe, feature: str) -> int:
         """Matching one image, its heatmaps given."""
-        network = PGFL(recipe.model, recipe.loss, identities=1).eval()
-        return measure(Matcher(network, feature), *self._inputs(recipe)).macs
+        network = build_network(recipe, identities=1).eval()
+        return measure(matcher_of(network, recipe, feature), *self._inputs(recipe)).macs
 
     def _inputs(self, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
         pose = self.config.pose_readings[recipe.training.pose]

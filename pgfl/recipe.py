@@ -1,22 +1,24 @@
 """The recipe: everything that decides what a training run computes."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from pgfl.explain import shown
+from pgfl.errors import UserError
+from pgfl.explain import explain, shown
+from pgfl.method_settings import MethodSettings, method_settings, module_name
+from pgfl.methods import METHODS
 from pgfl.settings import Settings
 
-Feature = Literal["global", "part", "fused", "foreground", "enhanced"]
-"""The paper's five: f_G, f_P (SAB), f_V = f_G + f_P, f_F (Eq. 3), f_E = f_F + f_G."""
-
-NUM_PARTS = 8
-
-BRANCH_CODE = frozenset(
-    {"pgfl.models.part_branch", "pgfl.models.foreground_branch", "pgfl.models.part_pooling"}
-)
-"""Modules that only training with pose runs: the student is free of them."""
+DEFAULT_METHOD = "pgfl_kd"
 
 RESNETS = ("resnet18", "resnet50")
 TIMM = "timm:"
@@ -32,24 +34,10 @@ class ModelSettings(Settings):
     """Start from ImageNet weights: torchvision's (a file or download, checked), or timm's own."""
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage; 1 gives the paper's 24x8 map at 384x128."""
-    second_layer4: Literal["shared", "separate"] = "separate"
-    """`separate`: the pose branches get a last stage of their own, as Table 8's counts allow; the
-    student keeps the other. `shared`: one for all, and cheaper training."""
     height: int = Field(384, ge=32, le=4096, multiple_of=16)
     """Input height in pixels."""
     width: int = Field(128, ge=16, le=4096, multiple_of=16)
     """Input width in pixels."""
-    part_pooling: Literal["sum", "mean"] = "sum"
-    """g() of Eq. 1: `sum` is the heatmap-weighted mean, `mean` divides it by h*w as printed."""
-    part_scale: Literal["as_is", "unit"] = "as_is"
-    """`unit`: the part features of Eq. 1 are brought to one length before f_P is made of them."""
-    attention: Literal["centred", "cosine", "dot", "maps", "uniform"] = "centred"
-    """Eq. 2: `centred` as a cosine about the image's mean feature, `cosine` as the text says,
-    `dot` as the formula says, `maps` the mean of the part maps, `uniform` as a control."""
-    attention_temperature: float = Field(0.2, gt=0)
-    """Divides the similarity before the softmax of Eq. 2 (cosine and centred only)."""
-    foreground_scale: Literal["as_is", "matched"] = "as_is"
-    """`matched`: in f_E = f_F + f_G, f_F is first brought to the length of f_G."""
 
     @field_validator("backbone")
     @classmethod
@@ -59,103 +47,10 @@ class ModelSettings(Settings):
             raise ValueError(f"must be {allowed} (got {shown(name)})")
         return name
 
-    @model_validator(mode="after")
-    def _only_a_resnet_has_a_layer4(self) -> "ModelSettings":
-        if self.second_layer4 == "separate" and self.backbone not in RESNETS:
-            raise ValueError(
-                f"second_layer4: separate needs a backbone of {', '.join(RESNETS)} "
-                f"(got {self.backbone}); set it to shared"
-            )
-        return self
-
     @property
     def weights_file(self) -> bool:
         """Whether training starts from a file of ImageNet weights; timm brings its own."""
         return self.pretrained and self.backbone in RESNETS
-
-    @model_validator(mode="after")
-    def _dot_needs_mean(self) -> "ModelSettings":
-        if self.attention == "dot" and self.part_pooling == "sum":
-            raise ValueError(
-                "attention: dot needs part_pooling: mean (the softmax of a dot product with "
-                "sum-pooled features is one-hot)"
-            )
-        return self
-
-
-class LossSettings(Settings):
-    """The terms of Eq. 10."""
-
-    reid_on: tuple[Feature, ...] = ("global", "enhanced", "fused")
-    """The features that get an identity loss and a triplet loss of their own."""
-    global_weight: float = Field(1.0, gt=0)
-    """Weight of f_G's two beside the other terms."""
-    lambda_cl: float = Field(0.25, ge=0)
-    """Weight of the consistency loss (Eq. 4); 0 turns it off."""
-    lambda_mcl: float = Field(0.25, ge=0)
-    """Weight of the multi-part contrastive loss (Eq. 5); 0 turns it off."""
-    consistency: Literal["normalized", "mean", "literal"] = "normalized"
-    """Eq. 4 on L2-normalised features, as a mean over channels, or as printed."""
-    consistency_scale: float = Field(100, gt=0)
-    """Multiplies Eq. 4's `normalized` form: the squared length of a feature is about that large,
-    and so lambda_cl keeps the paper's range."""
-    contrastive: Literal["normalized", "raw"] = "normalized"
-    """Eq. 5 on L2-normalised groups with a temperature, or on raw dot products as printed."""
-    contrastive_temperature: float = Field(0.1, gt=0)
-    """Divides the similarities of Eq. 5 (normalized only)."""
-    part_distillation: Literal["contrastive", "consistency"] = "contrastive"
-    """What teaches f_G from f_P, weighted by lambda_mcl: Eq. 5, or Eq. 4's loss as in Table 7."""
-    triplet_margin: float = Field(0.3, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _global_is_trained(self) -> "LossSettings":
-        if "global" not in self.reid_on:
-            raise ValueError("reid_on: must hold 'global', the feature that is matched with")
-        if len(set(self.reid_on)) != len(self.reid_on):
-            raise ValueError(f"reid_on: names a feature twice (got {', '.join(self.reid_on)})")
-        return self
-
-    @model_validator(mode="after")
-    def _the_part_branch_is_trained(self) -> "LossSettings":
-        # Eq. 5 itself gives its teacher no gradient: f_P would stay as it was initialised.
-        if self.lambda_mcl > 0 and not self.uses_part_branch:
-            raise ValueError(
-                "lambda_mcl: needs 'part' or 'fused' in reid_on, or nothing trains f_P; "
-                "set it to 0, or add one"
-            )
-        return self
-
-    @property
-    def uses_part_branch(self) -> bool:
-        """Whether any term needs the body-part branch (SAB); Eq. 5 never does alone."""
-        return bool({"part", "fused"} & set(self.reid_on))
-
-    @property
-    def uses_foreground_branch(self) -> bool:
-        """Whether any term needs the foreground branch (FEB)."""
-        return bool({"foreground", "enhanced"} & set(self.reid_on)) or self.lambda_cl > 0
-
-    @property
-    def uses_consistency(self) -> bool:
-        """Whether any term is the loss of Eq. 4."""
-        on_parts = self.lambda_mcl > 0 and self.part_distillation == "consistency"
-        return self.lambda_cl > 0 or on_parts
-
-    @property
-    def uses_contrastive(self) -> bool:
-        """Whether any term is the loss of Eq. 5."""
-        return self.lambda_mcl > 0 and self.part_distillation == "contrastive"
-
-    @property
-    def drowns_other_losses(self) -> bool:
-        """Whether Eq. 4 is taken as printed: 97 % of the loss in the study, and no help."""
-        return self.consistency == "literal" and self.uses_consistency
-
-    @property
-    def uses_heatmaps(self) -> bool:
-        """Whether training needs the pose cache at all."""
-        return self.uses_part_branch or self.uses_foreground_branch
 
 
 class AugmentSettings(Settings):
@@ -218,76 +113,102 @@ class TrainingSettings(Settings):
 class Recipe(Settings):
     """All settings of one training run; a variant overlays some of them."""
 
+    method: str = DEFAULT_METHOD
+    """One of `pgfl.methods.METHODS`."""
     model: ModelSettings = ModelSettings()
-    loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
+    settings: SerializeAsAny[MethodSettings] = Field(
+        default_factory=lambda: method_settings(DEFAULT_METHOD, {})
+    )
+    """Those of the method."""
 
-    @model_validator(mode="after")
-    def _the_branches_are_trained(self) -> "Recipe":
-        # Eq. 4 gives its teacher no gradient: a last stage of its own would stay as it began.
-        separate = self.model.second_layer4 == "separate" and self.loss.uses_heatmaps
-        if separate and self.loss.reid_on == ("global",):
-            raise ValueError(
-                "second_layer4: separate needs a feature besides 'global' in reid_on, or nothing "
-                "trains the branches' last stage; add 'enhanced', or set it to shared"
-            )
-        return self
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _of_the_method(cls, settings: Any, info: ValidationInfo) -> Any:
+        """Plain values become the settings of the method."""
+        if not isinstance(settings, dict):
+            return settings
+        return method_settings(info.data.get("method", DEFAULT_METHOD), settings)
+
+    @classmethod
+    def parse(cls, values: Any, where: str = "") -> Self:
+        """Validate plain values, as `model_dump` gives them.
+
+        Raises:
+            UserError: one line for each wrong key, with its path and what is allowed.
+        """
+        if not isinstance(values, dict):
+            raise UserError(f"{where or 'the settings'}: must be a mapping (got {shown(values)})")
+        lines = []
+        prefix = f"{where}." if where else ""
+        method, own = values.get("method", DEFAULT_METHOD), values.get("settings", {})
+        rest = {key: value for key, value in values.items() if key != "settings"}
+        settings, recipe = None, None
+        try:
+            if isinstance(method, str):  # else said below
+                settings = method_settings(method, own, where)
+        except UserError as error:
+            unknown = method not in METHODS
+            lines.append(f"setting {prefix}method: {error}" if unknown else str(error))
+        try:
+            recipe = cls.model_validate(rest)
+        except ValidationError as error:
+            lines += explain(cls, error, where)
+        if settings is not None and recipe is not None:
+            recipe = recipe.model_copy(update={"settings": settings})
+            if misfit := settings.misfit(recipe.model):
+                lines.append(f"setting {prefix}{misfit}")
+        if lines or recipe is None:
+            raise UserError("\n".join(lines))
+        return recipe
+
+    @property
+    def module(self) -> str:
+        """The module of the method."""
+        return module_name(self.method)
+
+    @property
+    def student_method(self) -> str:
+        """The method whose student is left at test time."""
+        return self.settings.student_method or self.method
+
+    @property
+    def student_module(self) -> str:
+        """The module of the student: all of the method's code that matching runs."""
+        return module_name(self.student_method)
 
     def as_trained(self) -> "Recipe":
         """The recipe with the settings that its training never reads set back to their defaults.
 
         Recipes that differ in such settings only train the same, and this makes them equal.
         """
-        model, loss = self.model, self.loss
-        cosine = loss.uses_foreground_branch and model.attention in ("cosine", "centred")
-        read = {
-            "model": {
-                "part_pooling": loss.uses_heatmaps,
-                "second_layer4": loss.uses_heatmaps,
-                "part_scale": loss.uses_part_branch,
-                "attention": loss.uses_foreground_branch,
-                "attention_temperature": cosine,
-                "foreground_scale": loss.uses_foreground_branch,
-            },
-            "loss": {
-                "part_distillation": loss.lambda_mcl > 0,
-                "consistency": loss.uses_consistency,
-                "consistency_scale": loss.uses_consistency and loss.consistency == "normalized",
-                "contrastive": loss.uses_contrastive,
-                "contrastive_temperature": (
-                    loss.uses_contrastive and loss.contrastive == "normalized"
-                ),
-            },
-            "training": {
-                "heatmaps": loss.uses_heatmaps,
-                "pose": loss.uses_heatmaps,
-                "augment": {
-                    "erase_maps": loss.uses_heatmaps and self.training.augment.erase > 0,
-                },
-            },
-        }
-        return Recipe.model_validate(self.model_dump(exclude=_unread(read)))
+        training = self.training
+        if not self.settings.needs_heatmaps:
+            training = training.model_copy(update={"heatmaps": "estimated", "pose": ""})
+        if not self.settings.needs_heatmaps or training.augment.erase == 0:
+            erase_maps = AugmentSettings.model_fields["erase_maps"].default
+            augment = training.augment.model_copy(update={"erase_maps": erase_maps})
+            training = training.model_copy(update={"augment": augment})
+        return self.model_copy(
+            update={"training": training, "settings": self.settings.as_trained()}
+        )
 
     @property
     def idle_code(self) -> frozenset[str]:
         """Modules that the training imports but never runs: an edit of them changes nothing."""
-        loss = self.loss
         runs = {
-            "pgfl.losses.consistency": loss.uses_consistency,
-            "pgfl.losses.multi_part_contrastive": loss.uses_contrastive,
-            "pgfl.models.part_branch": loss.uses_part_branch,
-            "pgfl.models.foreground_branch": loss.uses_foreground_branch,
-            "pgfl.models.part_pooling": loss.uses_heatmaps,
-            "pgfl.pose.store": loss.uses_heatmaps,
+            "pgfl.pose.store": self.settings.needs_heatmaps,
             "pgfl.training.compiled": self.training.compile,
         }
-        return frozenset(module for module, used in runs.items() if not used)
+        return self.settings.idle_code.union(module for module, used in runs.items() if not used)
 
 
-def _unread(read: dict[str, Any]) -> dict[str, Any]:
-    """What `model_dump` has to leave out so that only what is read (a tree of booleans) stays."""
-    return {
-        key: _unread(value) if isinstance(value, dict) else True
-        for key, value in read.items()
-        if value is not True
-    }
+SECTIONS = ("method", "model", "training")
+"""The keys of a variant that are not settings of its method."""
+
+
+def nested(overlay: dict[str, Any]) -> dict[str, Any]:
+    """A variant as people write it, with its method's settings put below `settings`."""
+    sections = {key: value for key, value in overlay.items() if key in SECTIONS}
+    rest = {key: value for key, value in overlay.items() if key not in SECTIONS}
+    return sections | {"settings": rest}

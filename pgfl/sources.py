@@ -1,6 +1,6 @@
 """Every pretrained network that the workflow may need, by name."""
 
-from pgfl.models.imagenet import IMAGENET
+from pgfl.nn.imagenet import IMAGENET
 from pgfl.obtain import Source
 from pgfl.pose.estimators import ESTIMATORS
 

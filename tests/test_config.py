@@ -51,18 +51,18 @@ def test_the_paper_preset_is_the_papers_section_4_2():
     assert (training.identities, training.images) == (4, 16)
     assert (training.epochs, training.milestones, training.decay) == (120, (30, 70), 0.1)
     assert training.learning_rate == 3.5e-4
-    assert (recipe.loss.lambda_cl, recipe.loss.lambda_mcl) == (0.25, 0.25)
+    assert (recipe.settings.lambda_cl, recipe.settings.lambda_mcl) == (0.25, 0.25)
 
 
 def test_the_six_models_of_table_6_switch_on_one_thing_after_another():
     config = load_config({})
     found = {}
     for number, variant in enumerate(TABLES[6].reproduced.values(), 1):
-        loss = config.recipe(variant).loss
-        on = {*loss.reid_on} | {
-            name for name in ("lambda_cl", "lambda_mcl") if getattr(loss, name)
-        }
-        found[number] = on - {"global"}
+        recipe = config.recipe(variant)
+        assert recipe.method == ("bot" if number == 1 else "pgfl_kd")
+        settings = recipe.settings
+        weights = {name for name in ("lambda_cl", "lambda_mcl") if getattr(settings, name, 0)}
+        found[number] = {*getattr(settings, "reid_on", ())} - {"global"} | weights
     assert found == {
         1: set(),
         2: {"part"},
@@ -94,7 +94,7 @@ def test_the_rows_of_the_tables_are_these_variants():
                 "seeds": [3, 4],
                 "training": {"precision": "bf16", "accumulate": 2},
                 "pose": {"batch_size": 4},
-                "variants": {"mine": {"loss": {"lambda_cl": 1}}},
+                "variants": {"mine": {"lambda_cl": 1}},
             },
             "paper",
         ),
@@ -109,8 +109,12 @@ def test_the_rows_of_the_tables_are_these_variants():
             "paper with other model.height, training.epochs, pose.estimator, evaluation.rerank",
         ),
         (
-            {"experiment": "paper", "variants": {"pgfl_kd": {"loss": {"lambda_cl": 1}}}},
+            {"experiment": "paper", "variants": {"pgfl_kd": {"lambda_cl": 1}}},
             "paper with other variants.pgfl_kd",
+        ),
+        (
+            {"experiment": "paper", "methods": {"pgfl_kd": {"lambda_cl": 1}, "bot": {}}},
+            "paper with other methods.pgfl_kd.lambda_cl",
         ),
     ],
 )
@@ -125,33 +129,38 @@ def test_the_study_has_table_6_with_part_features_of_one_length():
     assert ours == [f"{variant}_unit" for variant in list(TABLES[6].reproduced.values())[1:]]
     for name in ours:
         recipe = config.recipe(name.removesuffix("_unit"))
-        model = recipe.model.model_copy(update={"part_scale": "unit"})
-        assert config.recipe(name) == recipe.model_copy(update={"model": model})
+        settings = recipe.settings.model_copy(update={"part_scale": "unit"})
+        assert config.recipe(name) == recipe.model_copy(update={"settings": settings})
 
 
 def test_table_7_changes_nothing_but_how_parts_are_distilled():
     config = load_config({})
     other, ours = (config.recipe(variant) for variant in TABLES[7].reproduced.values())
     assert ours == config.recipe("pgfl_kd")
-    assert other.loss.part_distillation == "consistency"
-    changed = other.loss.model_copy(update={"part_distillation": "contrastive"})
-    assert other.model_copy(update={"loss": changed}) == ours
+    assert other.settings.part_distillation == "consistency"
+    changed = other.settings.model_copy(update={"part_distillation": "contrastive"})
+    assert other.model_copy(update={"settings": changed}) == ours
 
 
 def test_the_equations_as_printed_are_one_variant():
-    recipe = load_config({}).recipe("pgfl_kd_literal")
-    assert (recipe.model.part_pooling, recipe.model.attention) == ("mean", "dot")
-    assert (recipe.loss.consistency, recipe.loss.contrastive) == ("literal", "raw")
-    assert recipe.loss.drowns_other_losses
-    assert not load_config({}).recipe("pgfl_kd").loss.drowns_other_losses
+    settings = load_config({}).recipe("pgfl_kd_literal").settings
+    assert (settings.part_pooling, settings.attention) == ("mean", "dot")
+    assert (settings.consistency, settings.contrastive) == ("literal", "raw")
+    assert "drowns the other losses" in settings.warning
+    assert not load_config({}).recipe("pgfl_kd").settings.warning
 
 
 def test_a_loss_that_is_changed_for_all_is_changed_in_every_model_that_has_it():
-    plain, changed = load_config({}), load_config({"loss": {"lambda_cl": 0.5, "lambda_mcl": 0.1}})
+    weights = {"lambda_cl": 0.5, "lambda_mcl": 0.1}
+    plain, changed = load_config({}), load_config({"methods": {"pgfl_kd": weights}})
     for variant in plain.variants:
-        before, after = plain.recipe(variant).loss, changed.recipe(variant).loss
-        for weight, value in (("lambda_cl", 0.5), ("lambda_mcl", 0.1)):
-            assert getattr(after, weight) == (value if getattr(before, weight) else 0), variant
+        before, after = plain.recipe(variant), changed.recipe(variant)
+        if before.method != "pgfl_kd":
+            assert before == after
+            continue
+        for weight, value in weights.items():
+            expected = value if getattr(before.settings, weight) else 0
+            assert getattr(after.settings, weight) == expected, variant
 
 
 def test_every_value_of_a_sweep_is_a_variant_and_the_methods_own_is_the_method():
@@ -166,8 +175,8 @@ def test_every_value_of_a_sweep_is_a_variant_and_the_methods_own_is_the_method()
     ours = config.recipe("pgfl_kd")
     for parameter in ("lambda_mcl", "lambda_cl"):
         for value, name in config.sweep(parameter).items():
-            loss = ours.loss.model_copy(update={parameter: value})
-            assert config.recipe(name) == ours.model_copy(update={"loss": loss})
+            settings = ours.settings.model_copy(update={parameter: value})
+            assert config.recipe(name) == ours.model_copy(update={"settings": settings})
     assert {*config.sweep("lambda_mcl").values()} < {*config.variant_names}
 
 
@@ -179,9 +188,7 @@ def test_a_point_of_a_sweep_that_a_variant_is_already_is_that_variant():
 
 def test_a_sweep_follows_the_users_own_method():
     user = {
-        "variants": {
-            "pgfl_kd": {"loss": {"lambda_mcl": 0.5}, "training": {"epochs": 3, "milestones": []}}
-        }
+        "variants": {"pgfl_kd": {"lambda_mcl": 0.5, "training": {"epochs": 3, "milestones": []}}}
     }
     config = load_config(user | {"sweeps": {"lambda_mcl": [0.25, 0.5]}})
     assert config.sweep("lambda_mcl") == {0.25: "pgfl_kd-lambda_mcl-0.25", 0.5: "pgfl_kd"}
@@ -190,20 +197,20 @@ def test_a_sweep_follows_the_users_own_method():
 
 def test_the_baseline_needs_no_pose_and_pgfl_kd_does():
     config = load_config({})
-    assert not config.recipe("baseline").loss.uses_heatmaps
-    assert config.recipe("pgfl_kd").loss.uses_part_branch
-    assert config.recipe("pgfl_kd").loss.uses_foreground_branch
+    assert not config.recipe("baseline").settings.needs_heatmaps
+    assert config.recipe("pgfl_kd").settings.uses_part_branch
+    assert config.recipe("pgfl_kd").settings.uses_foreground_branch
 
 
 def test_user_settings_win_over_the_preset_and_variants_over_both():
     user = {
         "training": {"epochs": 8},
-        "variants": {"mine": {"loss": {"lambda_cl": 3.0}, "training": {"epochs": 9}}},
+        "variants": {"mine": {"lambda_cl": 3.0, "training": {"epochs": 9}}},
     }
     config = load_config(user)
     assert config.recipe("pgfl_kd").training.epochs == 8
     mine = config.recipe("mine")
-    assert (mine.training.epochs, mine.loss.lambda_cl) == (9, 3.0)
+    assert (mine.training.epochs, mine.settings.lambda_cl) == (9, 3.0)
     assert mine.training.identities == config.training.identities
 
 
@@ -245,19 +252,33 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ({"experiment": ["demo"]}, "setting experiment"),
         ({"model": {"height": 100}}, "setting model.height: .*multiple of 16"),
         (
-            {"variants": {"mine": {"loss": {"lamda_cl": 1}}}},
-            "setting variants.mine.loss.lamda_cl: no such setting; did you mean 'lambda_cl'",
-        ),
-        ({"loss": {"reid_on": ["part"]}}, "setting loss.reid_on: must hold 'global'"),
-        (
-            {"variants": {"mine": {"loss": {"reid_on": ["global", "enhanced"]}}}},
-            "setting variants.mine.loss.lambda_mcl: needs 'part' or 'fused' in reid_on",
+            {"variants": {"mine": {"lamda_cl": 1}}},
+            "setting variants.mine.lamda_cl: no such setting; did you mean 'lambda_cl'",
         ),
         (
-            {"loss": {"reid_on": ["global", "global"]}},
-            "setting loss.reid_on: names a feature twice",
+            {"methods": {"pgfl_kd": {"reid_on": ["part"]}}},
+            "setting methods.pgfl_kd.reid_on: must hold 'global'",
         ),
-        ({"model": {"attention": "dot"}}, "attention: dot needs part_pooling: mean"),
+        (
+            {"variants": {"mine": {"reid_on": ["global", "enhanced"]}}},
+            "setting variants.mine.lambda_mcl: needs 'part' or 'fused' in reid_on",
+        ),
+        (
+            {"methods": {"pgfl_kd": {"reid_on": ["global", "global"]}}},
+            "setting methods.pgfl_kd.reid_on: names a feature twice",
+        ),
+        (
+            {"methods": {"pgfl_kd": {"attention": "dot"}}},
+            "attention: dot needs part_pooling: mean",
+        ),
+        ({"methods": {"pcbb": {}}}, "no method 'pcbb'; did you mean 'pcb'"),
+        ({"methods": {"pcb": {"parts": 6}}}, "setting methods.pcb.parts: no such setting"),
+        ({"variants": {"x": {"method": "hoeid"}}}, "no method 'hoeid'; known: bot, pcb, pgfl_kd"),
+        ({"variants": {"x": {"method": 3}}}, "variants.x.method: must be text"),
+        (
+            {"variants": {"x": {"method": "bot", "lambda_cl": 1}}},
+            "setting variants.x.lambda_cl: no such setting; known: label_smoothing, trip",
+        ),
         ({"model": {"backbone": "vgg"}}, "setting model.backbone: .*resnet50.*got 'vgg'"),
         (
             {"model": {"backbone": "timm:vgg"}},
@@ -267,8 +288,9 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
             {
                 "variants": {
                     "mine": {
-                        "model": {"second_layer4": "separate"},
-                        "loss": {"reid_on": ["global"], "lambda_mcl": 0},
+                        "second_layer4": "separate",
+                        "reid_on": ["global"],
+                        "lambda_mcl": 0,
                     }
                 }
             },
@@ -354,7 +376,7 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ({"training": {1: 2}}, "setting training.1: no such setting; known: accumulate"),
         (
             {"variants": {"x": {"seeds": [1]}}},
-            "variants.x.seeds: no such setting; known: loss, mo",
+            "variants.x.seeds: no such setting; did you mean",
         ),
         ({"variants": {"x": 3}}, "setting variants.x: must be a section"),
         ({"archives": {"files": {"partial_duke": "x"}}}, "archives.files.partial_duke"),
@@ -407,11 +429,11 @@ def test_impossible_combinations_are_listed_with_wrong_values():
     wrong = {
         "pose": {"batch_size": 0},
         "seeds": [1, 1],
-        "variants": {"a": {"loss": {"lambda_cl": -1}}, "b": {"training": {"warmup": 9}}},
+        "variants": {"a": {"lambda_cl": -1}, "b": {"training": {"warmup": 9}}},
         "comparisons": {"c": {"variants": ["baseline", "a", "sba"]}},
     }
     assert findings(wrong) == [
-        *("pose.batch_size", "seeds", "variants.a.loss.lambda_cl", "variants.b.training.warmup"),
+        *("pose.batch_size", "seeds", "variants.a.lambda_cl", "variants.b.training.warmup"),
         "comparisons.c.variants",
     ]
 

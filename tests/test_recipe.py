@@ -4,29 +4,30 @@ from pgfl.recipe import Recipe
 
 WHOLE = {"reid_on": ["global", "enhanced", "fused"], "lambda_cl": 0.25, "lambda_mcl": 0.25}
 BASELINE = {"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}
+"""The baseline's losses as PGFL-KD's settings: nothing of the branches counts."""
 PARTS_ONLY = {"reid_on": ["global", "fused"], "lambda_cl": 0, "lambda_mcl": 0.25}
 BY_CONSISTENCY = WHOLE | {"lambda_cl": 0, "part_distillation": "consistency"}
 
 
-def recipe(loss, section="loss", key="", value=None):
-    values = {"loss": dict(loss), "model": {}, "training": {}}
+def recipe(settings, section="settings", key="", value=None):
+    values = {"settings": dict(settings), "training": {}}
     if key:
         values[section][key] = value
     return Recipe.parse(values)
 
 
 CHANGES = [
-    ("model", "part_pooling", "mean"),
-    ("model", "second_layer4", "shared"),
-    ("model", "part_scale", "unit"),
-    ("model", "attention", "uniform"),
-    ("model", "attention", "maps"),
-    ("model", "attention_temperature", 0.4),
-    ("model", "foreground_scale", "matched"),
-    ("loss", "consistency", "mean"),
-    ("loss", "consistency_scale", 30),
-    ("loss", "contrastive", "raw"),
-    ("loss", "contrastive_temperature", 0.2),
+    ("settings", "part_pooling", "mean"),
+    ("settings", "second_layer4", "shared"),
+    ("settings", "part_scale", "unit"),
+    ("settings", "attention", "uniform"),
+    ("settings", "attention", "maps"),
+    ("settings", "attention_temperature", 0.4),
+    ("settings", "foreground_scale", "matched"),
+    ("settings", "consistency", "mean"),
+    ("settings", "consistency_scale", 30),
+    ("settings", "contrastive", "raw"),
+    ("settings", "contrastive_temperature", 0.2),
     ("training", "heatmaps", "shuffled"),
     ("training", "augment", {"erase_maps": False}),
 ]
@@ -57,7 +58,7 @@ def test_nothing_that_is_read_is_lost(name):
     loss, _ = READ[name]
     full = Recipe.parse(
         {
-            "loss": loss | {"triplet_margin": 0.5, "global_weight": 3},
+            "settings": loss | {"triplet_margin": 0.5, "global_weight": 3},
             "model": {"backbone": "resnet18", "pretrained": False},
             "training": {"epochs": 7, "augment": {"pad": 3}},
         }
@@ -71,17 +72,18 @@ def test_nothing_that_is_read_is_lost(name):
     [("cosine", True), ("centred", True), ("dot", False), ("maps", False), ("uniform", False)],
 )
 def test_a_temperature_counts_where_there_is_one(attention, has_one):
-    model = {"attention": attention, "part_pooling": "mean"}
-    warmer = {"model": model | {"attention_temperature": 0.5}, "loss": WHOLE}
-    as_it_is = {"model": model, "loss": WHOLE}
-    same = Recipe.parse(warmer).as_trained() == Recipe.parse(as_it_is).as_trained()
+    settings = WHOLE | {"attention": attention, "part_pooling": "mean"}
+    warmer = recipe(settings | {"attention_temperature": 0.5})
+    same = warmer.as_trained() == recipe(settings).as_trained()
     assert same != has_one
 
 
 def test_maps_are_erased_only_where_images_are():
     never = {"erase": 0}
     with_maps, without = (
-        Recipe.parse({"loss": WHOLE, "training": {"augment": never | {"erase_maps": erase_maps}}})
+        Recipe.parse(
+            {"settings": WHOLE, "training": {"augment": never | {"erase_maps": erase_maps}}}
+        )
         for erase_maps in (True, False)
     )
     assert with_maps.as_trained() == without.as_trained()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pgfl.models.resnet import build_resnet
+from pgfl.nn.resnet import build_resnet
 from pgfl.recognise import seems_to_be
 
 

@@ -157,7 +157,7 @@ def bomb(request, tmp_path):
 
 TINY = {
     "model": {"backbone": "resnet18", "height": 32, "width": 16, "pretrained": False},
-    "loss": {"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0},
+    "method": "bot",
     "training": {"epochs": 1, "identities": 2, "images": 2, "precision": "fp32"},
 }
 

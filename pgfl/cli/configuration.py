@@ -33,16 +33,16 @@ def config_show(
 
 @app.command("fits")
 def config_fits(settings: JsonSettings) -> None:
-    """Build the network of a recipe's `model` and `loss` without memory, to see that it fits."""
+    """Build the network of a recipe without memory, to see that its parts fit each other."""
     import torch
 
-    from pgfl.models.pgfl import PGFL
+    from pgfl.methods.build import build_network, student_of
     from pgfl.recipe import Recipe
 
     recipe = Recipe.parse(json_settings(settings))
     with torch.device("meta"):
-        network = PGFL(recipe.model, recipe.loss, identities=2)
-    print(f"{recipe.model.backbone}: fits, {network.student.channels} channels")
+        student = student_of(build_network(recipe, identities=2), recipe)
+    print(f"{recipe.model.backbone}: fits, {student.channels} channels")
 
 
 @app.command("schema")

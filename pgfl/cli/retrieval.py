@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pgfl.cli.arguments import Out, Threads, known
+from pgfl.cli.arguments import Out, Threads
 from pgfl.errors import UserError
 from pgfl.machine import own_gpus
 
@@ -46,9 +46,7 @@ def evaluate(
     import torch
 
     from pgfl.config import EvaluationSettings
-    from pgfl.models.matching import FEATURES
 
-    known(use, FEATURES)
     if queries is not None and use != "global":
         raise UserError(f"--queries: only with the student's own feature, not with --use {use}")
     torch.set_num_threads(threads)

@@ -7,13 +7,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pgfl.models.matching import Matcher
-from pgfl.models.pgfl import PGFL
+from pgfl.methods.build import build_network, matcher_of, student_of
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.keypoints import PARTS
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.views import STRIDE, input_size
-from pgfl.recipe import Feature, Recipe
+from pgfl.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -55,22 +54,22 @@ def measure(module: nn.Module, *inputs: Any) -> Complexity:
     return Complexity(counter.get_total_flops() // 2, sum(ran.values()))
 
 
-def measure_feature(recipe: Recipe, feature: Feature, pose: PoseSettings) -> Complexity:
+def measure_feature(recipe: Recipe, feature: str, pose: PoseSettings) -> Complexity:
     """Matching with one feature, from the image and its ready heatmaps on.
 
     Args:
         recipe: of the network; its weights do not matter.
-        feature: of the paper's five.
+        feature: of the method's.
         pose: for the maps' size.
 
     Raises:
         UserError: a network of this recipe does not have the feature.
     """
-    network = PGFL(recipe.model, recipe.loss, identities=1).eval()
+    network = build_network(recipe, identities=1).eval()
     size = (pose.height // STRIDE, pose.width // STRIDE)
     maps = torch.full((1, len(PARTS), *size), 1 / (size[0] * size[1]))
     image = _image(recipe.model.height, recipe.model.width)
-    return measure(Matcher(network, feature), image, maps)
+    return measure(matcher_of(network, recipe, feature), image, maps)
 
 
 def measure_pose_network(pose: PoseSettings) -> Complexity:
@@ -83,7 +82,7 @@ def measure_pose_network(pose: PoseSettings) -> Complexity:
 
 def measure_last_stage(recipe: Recipe) -> Complexity:
     """`layer4` alone, the last stage of the student's ResNet, behind an image of its own size."""
-    backbone = PGFL(recipe.model, recipe.loss, identities=1).eval().student.backbone
+    backbone = student_of(build_network(recipe, identities=1).eval(), recipe).backbone
     inputs: list[torch.Tensor] = []
     hook = backbone.layer4.register_forward_pre_hook(lambda _, given: inputs.extend(given))
     with torch.no_grad():

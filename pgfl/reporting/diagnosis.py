@@ -6,21 +6,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import nn
 from torch.nn import functional
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import pick_device
 from pgfl.errors import UserError
-from pgfl.models.matching import load_trained
-from pgfl.models.pgfl import PGFL
+from pgfl.methods.build import method_module
+from pgfl.methods.saved import load_trained
+from pgfl.nn.batch import Batch
 from pgfl.pose.check import open_store
 from pgfl.recipe import Recipe
 from pgfl.reporting.responses import share_on_parts
 from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
-from pgfl.training.task import Batch, losses
 
 BATCHES = 16
 NOTE = (
@@ -86,7 +86,7 @@ def measure(network: Trained, manifest: Path, seed: int) -> pd.DataFrame:
         UserError: a file is missing or damaged, or is not of this manifest or recipe.
     """
     device = pick_device()
-    model, _ = load_trained(network.model, network.branches, network.recipe.loss)
+    model, _ = load_trained(network.model, network.branches)
     model.to(device).train()
     images = _training_images(network, manifest, seed)
     known = model.necks["global"].classifier.out_features
@@ -107,27 +107,27 @@ def _training_images(network: Trained, manifest: Path, seed: int) -> TrainingIma
     """What the network was trained on."""
     table = read_manifest(manifest, "train")
     reader = None
-    if network.recipe.loss.uses_heatmaps:
+    if network.recipe.settings.needs_heatmaps:
         if network.heatmaps is None:
             raise UserError(f"{network.branches}: its recipe needs heatmaps of split train")
         reader = open_store(network.heatmaps, list(table["image"]))
     return TrainingImages(manifest.parent, table, reader, network.recipe, seed)
 
 
-def _measure(model: PGFL, batch: Batch, recipe: Recipe) -> dict[str, float]:
+def _measure(model: nn.Module, batch: Batch, recipe: Recipe) -> dict[str, float]:
     """All columns for one batch."""
-    watched = _Watched(model)
-    terms = losses(watched, batch, recipe.loss)
-    f_g = watched.features["global"]
+    outputs = model(batch)
+    terms = method_module(recipe.method).losses(outputs, batch, recipe.settings)
+    f_g = outputs.features["global"]
     found = {
         f"length.{name}": feature.detach().norm(dim=1).mean().item()
-        for name, feature in watched.features.items()
+        for name, feature in outputs.features.items()
     }
     for name in ("part", "foreground", "enhanced"):
-        if name in watched.features:
-            cosines = functional.cosine_similarity(f_g, watched.features[name])
+        if name in outputs.features:
+            cosines = functional.cosine_similarity(f_g, outputs.features[name])
             found[f"cos.{name}"] = cosines.mean().item()
-    if model.uses_foreground:
+    if getattr(model, "uses_foreground", False):
         found |= _look(model, batch)
     for name, term in terms.items():
         (gradient,) = torch.autograd.grad(term, f_g, retain_graph=True, allow_unused=True)
@@ -136,24 +136,8 @@ def _measure(model: PGFL, batch: Batch, recipe: Recipe) -> dict[str, float]:
     return found
 
 
-class _Watched(torch.nn.Module):
-    """A network that keeps the features of its last forward pass."""
-
-    def __init__(self, model: PGFL):
-        super().__init__()
-        self.model = model
-        self.features: dict[str, Tensor] = {}
-
-    def forward(
-        self, images: Tensor, heatmaps: Tensor | None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What the network returns."""
-        self.features, logits = self.model(images, heatmaps)
-        return self.features, logits
-
-
 @torch.no_grad()
-def _look(model: PGFL, batch: Batch) -> dict[str, float]:
+def _look(model: nn.Module, batch: Batch) -> dict[str, float]:
     """How spread the attention is, and how much of it is where it should be."""
     attention = model.attention(batch.images, batch.heatmaps)
     flat = attention.flatten(1)

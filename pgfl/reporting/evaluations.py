@@ -8,7 +8,6 @@ from typing import Any
 
 from pgfl.errors import UserError
 from pgfl.files import read_json
-from pgfl.recipe import Feature
 
 COUNTED = ("query_identities", "query", "gallery")
 """What a table says that its numbers stand on."""
@@ -91,7 +90,7 @@ def read_evaluation(file: Path) -> Measured:
 
 
 def read_evaluations(
-    files: Sequence[Path], variant: str, test_set: str, feature: Feature = "global"
+    files: Sequence[Path], variant: str, test_set: str, feature: str = "global"
 ) -> list[Measured]:
     """Read the evaluations of a variant on a test set, one a seed.
 

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
-from pgfl.recipe import Feature
-
 
 @dataclass(frozen=True)
 class FeatureRow:
     """Matching with one feature of one variant."""
 
     variant: str
-    feature: Feature
+    feature: str
 
     @property
     def needs_pose(self) -> bool:

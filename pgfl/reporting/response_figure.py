@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pgfl.datasets.manifest import read_manifest
 from pgfl.files import write_text
 from pgfl.images import read_image, resized
-from pgfl.models.student_file import load_student
+from pgfl.methods.saved import load_student
 from pgfl.pose.check import open_store
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
 from pgfl.reporting.styles import marked, save_figure

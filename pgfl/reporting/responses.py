@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pgfl.devices import half_precision, pick_device
 from pgfl.images import image_batches
-from pgfl.models.student_file import load_student
+from pgfl.methods.saved import load_student
 
 BATCH = 64
 CLEARLY = 2.0

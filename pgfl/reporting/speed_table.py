@@ -11,15 +11,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import device_name, pick_device
 from pgfl.images import read_image, resized
-from pgfl.models.matching import Matcher, load_trained
-from pgfl.models.pgfl import Student
-from pgfl.models.student_file import load_student
+from pgfl.methods.build import matcher_of
+from pgfl.methods.saved import load_student, load_trained
 from pgfl.pose.heatmaps import part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
@@ -92,13 +91,16 @@ def write_speed_table(
     device = pick_device()
     images = [manifest.parent / name for name in read_manifest(manifest, "query")["image"]]
     student, settings = load_student(trained.model)
-    network, _ = load_trained(trained.model, trained.branches)
+    network, recipe = load_trained(trained.model, trained.branches)
     features = random_gallery(gallery, student.channels, device)
     embedders = {"PGFL-KD": student_embedder(student.to(device), settings)}
     if trained.pose_weights is not None:
         pose_network = load_estimator(trained.pose.estimator, trained.pose_weights).to(device)
         embedders["PGFL-KD, f_V with the pose network"] = guided_embedder(
-            Matcher(network, "fused").to(device), settings, pose_network, trained.pose
+            matcher_of(network, recipe, "fused").to(device),
+            settings,
+            pose_network,
+            trained.pose,
         )
     # As the evaluation reads images: OpenCV's own threads would wait for torch's.
     cv2.setNumThreads(1)
@@ -128,7 +130,7 @@ def write_speed_table(
     save_trace([out, out.with_suffix(".md")], experiment, cells)
 
 
-def student_embedder(student: Student, settings: ModelSettings) -> Embed:
+def student_embedder(student: nn.Module, settings: ModelSettings) -> Embed:
     """f_G, with nothing but the student."""
     device = next(student.parameters()).device
 
@@ -139,7 +141,7 @@ def student_embedder(student: Student, settings: ModelSettings) -> Embed:
 
 
 def guided_embedder(
-    matcher: Matcher, settings: ModelSettings, pose_network: PoseNetwork, pose: PoseSettings
+    matcher: nn.Module, settings: ModelSettings, pose_network: PoseNetwork, pose: PoseSettings
 ) -> Embed:
     """A feature that needs the pose, with the pose network run on every image."""
     device = next(matcher.parameters()).device

@@ -37,19 +37,33 @@ def checked_features(
     Raises:
         ValueError: wrong shapes; NaN, infinity, or numbers whose squares overflow.
     """
-    query, gallery = _matrix(query_features, "query"), _matrix(gallery_features, "gallery")
+    query, gallery = as_matrix(query_features, "query"), as_matrix(gallery_features, "gallery")
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(f"query has {query.shape[1]} channels, gallery {gallery.shape[1]}")
     gallery = gallery if gallery.dtype == torch.float64 else gallery.float()
     query = query.to(gallery)
-    for features, name, start in ((query, "query", 0), (gallery, "gallery", first)):
-        wrong = ~squared_lengths(features).to(features.dtype).isfinite()
-        if wrong.any():
-            row = start + int(wrong.nonzero()[0])
-            raise ValueError(
-                f"{name}_features: row {row} holds NaN or infinity, or is too long to be squared"
-            )
+    check_finite(query, "query")
+    check_finite(gallery, "gallery", first)
     return query, gallery
+
+
+def check_finite(features: Tensor, name: str, first: int = 0) -> None:
+    """Refuse rows that cannot be compared.
+
+    Args:
+        features: (rows, c).
+        name: what they are, for messages.
+        first: the place of the first row in the whole, for messages.
+
+    Raises:
+        ValueError: NaN, infinity, or numbers whose squares overflow.
+    """
+    wrong = ~squared_lengths(features).to(features.dtype).isfinite()
+    if wrong.any():
+        row = first + int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{name}_features: row {row} holds NaN or infinity, or is too long to be squared"
+        )
 
 
 def squared_lengths(features: Tensor) -> Tensor:
@@ -86,11 +100,21 @@ def distance_blocks(
     """
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f"no metric {metric!r}; known: cosine, euclidean")
+    rows = chunk_rows(len(gallery), gallery.element_size(), chunk_size)
+    return _blocks(query, gallery, metric, min(rows, len(query)))
+
+
+def chunk_rows(gallery: int, number_bytes: int, chunk_size: int | None) -> int:
+    """Rows of a block of distances to so many images: as asked for, or as memory allows.
+
+    Raises:
+        ValueError: less than one is asked for.
+    """
     if chunk_size is None:
-        chunk_size = max(LEAST_ROWS, BLOCK_BYTES // (len(gallery) * gallery.element_size()))
+        return max(LEAST_ROWS, BLOCK_BYTES // (gallery * number_bytes))
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-    return _blocks(query, gallery, metric, min(chunk_size, len(query)))
+    return chunk_size
 
 
 def _blocks(query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[np.ndarray]:
@@ -98,7 +122,7 @@ def _blocks(query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterat
         divisors = lengths(gallery)
     else:
         half = (squared_lengths(gallery) / 2).to(gallery.dtype)
-    copies, originals = _equal_rows(gallery)
+    copies, originals = equal_rows(gallery)
     buffer = gallery.new_empty((rows, len(gallery)))
     for part in query.split(rows):
         block = buffer[: len(part)]
@@ -128,7 +152,7 @@ def smallest(block: np.ndarray, count: int) -> np.ndarray:
     return columns[order[starts[:, None] + np.arange(count)]]
 
 
-def _equal_rows(features: Tensor) -> tuple[Tensor, Tensor]:
+def equal_rows(features: Tensor) -> tuple[Tensor, Tensor]:
     """Rows that repeat an earlier row, and the first row that each of them repeats.
 
     Rows are told apart by their sum with fixed random weights; those that agree are compared.
@@ -170,7 +194,12 @@ def _rows_at_a_time(features: Tensor) -> int:
     return max(1, PASS_BYTES // (features.shape[1] * features.element_size()))
 
 
-def _matrix(features: Array, name: str) -> Tensor:
+def as_matrix(features: Array, name: str) -> Tensor:
+    """(images, channels) as a tensor.
+
+    Raises:
+        ValueError: another shape, or nothing in it.
+    """
     tensor = torch.as_tensor(features).detach()
     if tensor.ndim != 2 or 0 in tensor.shape:
         raise ValueError(f"{name}_features must be (images, channels), got {tuple(tensor.shape)}")

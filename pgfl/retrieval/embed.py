@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from pgfl.devices import half_precision
 from pgfl.images import image_batches
-from pgfl.models.pgfl import Student
 from pgfl.recipe import ModelSettings
 
 
 def embed(
-    student: Student,
+    student: nn.Module,
     settings: ModelSettings,
     folder: Path,
     names: Sequence[str],
@@ -49,7 +49,7 @@ def embed(
 
 @torch.inference_mode()
 def batch_features(
-    student: Student,
+    student: nn.Module,
     batches: Iterable[np.ndarray],
     *,
     after_norm: bool = True,

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import half_precision, pick_device
 from pgfl.files import file_hash, write_json
 from pgfl.images import image_batches
-from pgfl.models.matching import Matcher, load_trained
+from pgfl.methods.build import matcher_of
+from pgfl.methods.saved import load_trained
 from pgfl.pose.check import open_store
 from pgfl.pose.store import HeatmapReader
 from pgfl.provenance import code_hash
-from pgfl.recipe import Feature, ModelSettings
+from pgfl.recipe import ModelSettings
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.protocols import Protocol
 from pgfl.retrieval.stage import compare
@@ -25,7 +27,7 @@ def run_guided_evaluation(
     manifest: Path,
     out: Path,
     *,
-    use: Feature,
+    use: str,
     branches: Path,
     heatmaps: dict[str, Path],
     metric: Metric,
@@ -34,7 +36,7 @@ def run_guided_evaluation(
     protocol: Protocol = "multi_shot",
     rerank: bool = False,
 ) -> dict[str, object]:
-    """Evaluate one of the five features on the query and gallery splits of a manifest.
+    """Evaluate one of a method's features on the query and gallery splits of a manifest.
 
     Args:
         model: `model.safetensors`.
@@ -56,17 +58,23 @@ def run_guided_evaluation(
     Raises:
         UserError: an input cannot be used, inputs do not fit each other, or no query has a match.
     """
-    network, settings = load_trained(model, branches)
+    network, recipe = load_trained(model, branches)
     if use not in network.necks:
         feature = "no_bnneck"
-    matcher = Matcher(network, use, after_norm=feature == "after_bnneck").to(pick_device())
+    after_norm = feature == "after_bnneck"
+    matcher = matcher_of(network, recipe, use, after_norm).to(pick_device())
     splits = {split: read_manifest(manifest, split) for split in ("query", "gallery")}
     readers = {
         split: open_store(heatmaps[split], list(table["image"])) for split, table in splits.items()
     }
     features = {
         split: embed_guided(
-            matcher, settings, manifest.parent, list(table["image"]), readers[split], batch_size
+            matcher,
+            recipe.model,
+            manifest.parent,
+            list(table["image"]),
+            readers[split],
+            batch_size,
         )
         for split, table in splits.items()
     }
@@ -81,7 +89,7 @@ def run_guided_evaluation(
         "branches_sha256": file_hash(branches),
         "manifest_sha256": file_hash(manifest),
         "heatmaps_sha256": {split: file_hash(heatmaps[split]) for split in splits},
-        "code": code_hash("pgfl.retrieval.guided"),
+        "code": code_hash("pgfl.retrieval.guided", recipe.module),
     }
     write_json(out, report)
     return report
@@ -89,7 +97,7 @@ def run_guided_evaluation(
 
 @torch.inference_mode()
 def embed_guided(
-    matcher: Matcher,
+    matcher: nn.Module,
     settings: ModelSettings,
     folder: Path,
     names: Sequence[str],

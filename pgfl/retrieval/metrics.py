@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pgfl.retrieval.distances import Array, Metric, checked_features, distance_blocks
+from pgfl.nn.embedding import Embedding
+from pgfl.retrieval.distances import Array, Metric
+from pgfl.retrieval.parts import as_embedding, embedding_blocks
 
 FLAGS = 2**20
 """Hits times images that are compared in one go: a byte each, to stay in a core's cache."""
@@ -41,8 +43,8 @@ class Evaluation:
 
 
 def evaluate(
-    query_features: Array,
-    gallery_features: Array,
+    query_features: Array | Embedding,
+    gallery_features: Array | Embedding,
     query_pids: Array,
     gallery_pids: Array,
     query_camids: Array,
@@ -60,8 +62,8 @@ def evaluate(
     gallery features are always equally distant.
 
     Args:
-        query_features: (Q, c).
-        gallery_features: (G, c); where it lies is where distances are computed.
+        query_features: (Q, c), or an `Embedding` of several vectors an image.
+        gallery_features: (G, c), likewise; where it lies is where distances are computed.
         query_pids: (Q,) identities.
         gallery_pids: (G,).
         query_camids: (Q,) cameras.
@@ -87,11 +89,14 @@ def evaluate(
     >>> result.mAP, result.cmc[1]
     (100.0, 100.0)
     """
-    query, gallery = checked_features(query_features, gallery_features)
+    query, gallery = (
+        as_embedding(query_features, "query"),
+        as_embedding(gallery_features, "gallery"),
+    )
     ids = checked_ids(
         len(query), len(gallery), query_pids, gallery_pids, query_camids, gallery_camids
     )
-    return score(distance_blocks(query, gallery, metric, chunk_size), *ids, ranks=ranks)
+    return score(embedding_blocks(query, gallery, metric, chunk_size), *ids, ranks=ranks)
 
 
 def score(

@@ -9,9 +9,8 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import pick_device
 from pgfl.errors import UserError
 from pgfl.files import file_hash, write_json
-from pgfl.models.student_file import load_student
+from pgfl.methods.saved import load_student
 from pgfl.provenance import code_hash
-from pgfl.recipe import BRANCH_CODE
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.metrics import Evaluation, evaluate
@@ -79,7 +78,7 @@ def run_evaluation(
         "rerank": rerank,
         "model_sha256": file_hash(model),
         "manifest_sha256": file_hash(manifest),
-        "code": code_hash("pgfl.retrieval.stage", without=BRANCH_CODE),
+        "code": code_hash("pgfl.retrieval.stage", type(student).__module__),
     }
     if queries is not None:
         write_queries(rank_queries(features, splits, metric, rerank), queries)

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.devices import half_precision, pick_device
 from pgfl.errors import UserError
 from pgfl.images import loaded_batches, read_image, resized
-from pgfl.models.pgfl import Student
-from pgfl.models.student_file import load_student
+from pgfl.methods.saved import load_student
 from pgfl.recipe import ModelSettings
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
@@ -96,7 +96,7 @@ def stress(
 
 @torch.inference_mode()
 def _embed_covered(
-    student: Student,
+    student: nn.Module,
     settings: ModelSettings,
     folder: Path,
     names: Sequence[str],

@@ -16,7 +16,7 @@ from pgfl.errors import UserError
 from pgfl.explain import explain, shown_key
 from pgfl.files import file_hash
 from pgfl.images import loaded_batches, read_image, resized, upright_rgb
-from pgfl.models.student_file import load_student, read_metadata
+from pgfl.methods.saved import load_student, read_metadata
 from pgfl.recipe import ModelSettings
 from pgfl.retrieval.embed import batch_features
 from pgfl.settings import Settings

@@ -21,8 +21,8 @@ from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
 from pgfl.errors import UserError
 from pgfl.files import whole_file
-from pgfl.models.pgfl import Student, build_backbone
-from pgfl.models.student_file import load_student
+from pgfl.methods.saved import load_student
+from pgfl.nn.backbone import build_backbone
 from pgfl.reporting.complexity import Complexity, measure
 from pgfl.student.embedder import SHORTEST, Embedder, unit_length
 
@@ -59,7 +59,7 @@ class Exported:
 class ExportedStudent(nn.Module):
     """The student with its features brought to length one; the backbone may be in fp16."""
 
-    def __init__(self, student: Student, precision: str):
+    def __init__(self, student: nn.Module, precision: str):
         super().__init__()
         self.student = student
         self.kind = torch.float16 if precision == "fp16" else torch.float32
@@ -68,8 +68,7 @@ class ExportedStudent(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3), RGB, to float32 (N, c), each row of length one."""
         pixels = self.student.normalize(images).to(self.kind)
-        feature = self.student.backbone(pixels).float().mean(dim=(2, 3))
-        feature = self.student.norm(feature)
+        feature = self.student.head(self.student.backbone(pixels))
         return feature / feature.norm(dim=1, keepdim=True).clamp_min(SHORTEST)
 
 
@@ -100,6 +99,7 @@ def export(path: Path, out: Path, precision: str = "fp32") -> Exported:
     plain = build_backbone(settings).eval()
     plain.load_state_dict(student.backbone.state_dict())
     trained = measure(plain, torch.zeros(1, 3, *size))
+    whole = measure(student, torch.zeros(1, *size, 3, dtype=torch.uint8))
     model = _exported(
         ExportedStudent(student, precision), torch.zeros(2, *size, 3, dtype=torch.uint8)
     )
@@ -108,7 +108,8 @@ def export(path: Path, out: Path, precision: str = "fp32") -> Exported:
     around = graph.parameters - backbone.parameters
     # Equal vectors are kept once, so it may be less.
     few = 0 <= around <= _around(student)
-    if not (few and graph.macs == backbone.macs == trained.macs):
+    same = graph.macs == whole.macs and backbone.macs == trained.macs
+    if not (few and same):
         raise UserError(
             f"{path}: its graph has {graph.macs:,} MACs and {graph.parameters:,} parameters, the "
             f"plain backbone {backbone.macs:,} ({trained.macs:,} in PyTorch) and "
@@ -176,12 +177,15 @@ def _macs(node: Any, shapes: dict[str, list[int]]) -> int:
     return int(np.prod(outputs) * np.prod(each))
 
 
-def _around(student: Student) -> int:
+def _around(student: nn.Module) -> int:
     """How many numbers of a student are not in its backbone."""
     pixels = student.normalize.mean.numel() + student.normalize.std.numel()
-    norm = student.norm
-    vectors = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    return pixels + sum(vector.numel() for vector in vectors)
+    head = [
+        tensor.numel()
+        for name, tensor in student.state_dict().items()
+        if not name.startswith("backbone.") and tensor.is_floating_point()
+    ]
+    return pixels + sum(head)
 
 
 def _farthest(model: Any, reference: Embedder) -> tuple[float, int]:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
+from pgfl.nn.batch import Batch
 from pgfl.orphans import die_with_parent
 from pgfl.pose.origin import advice
 from pgfl.pose.store import HeatmapReader
@@ -22,10 +23,11 @@ from pgfl.recipe import Recipe
 from pgfl.training.augment import Sample, augment
 from pgfl.training.parcel import Parcel
 from pgfl.training.sampler import pk_batches
-from pgfl.training.task import Batch
 
 Draw = tuple[int, tuple[int, int, int]]
 """A row of the manifest, and the numbers that seed its augmentation."""
+Drawn = tuple[np.ndarray, int, int, np.ndarray | None]
+"""An augmented image, its label, its camera and its maps."""
 
 LOCKS = 12
 """More than the loader's queues have for each worker process."""
@@ -56,6 +58,7 @@ class TrainingImages(Dataset):
         self.images = list(table["image"])
         pids = sorted(set(table["pid"]))
         self.labels = [pids.index(pid) for pid in table["pid"]]
+        self.camids = list(table["camid"])
         self.num_identities = len(pids)
         self.heatmaps = heatmaps
         self.recipe = recipe
@@ -63,7 +66,7 @@ class TrainingImages(Dataset):
         if recipe.training.heatmaps == "shuffled":
             self.maps_of = derangement(len(table), seed)
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int, np.ndarray | None]:
+    def __getitem__(self, draw: Draw) -> Drawn:
         row, seed = draw
         model = self.recipe.model
         image = resized(read_image(self.folder / self.images[row]), model.height, model.width)
@@ -74,7 +77,7 @@ class TrainingImages(Dataset):
         maps = sample.heatmaps
         if maps is not None and self.recipe.training.heatmaps == "flat":
             maps = np.full_like(maps, 1 / maps[0].size)
-        return sample.image, self.labels[row], maps
+        return sample.image, self.labels[row], self.camids[row], maps
 
     def _maps(self, row: int) -> np.ndarray:
         """The maps of an image; never what would make a loss NaN, which says nothing of why."""
@@ -141,10 +144,10 @@ class EpochSampler:
         return len(self.batches()) * self.recipe.training.accumulate
 
 
-def collate(samples: list[tuple[np.ndarray, int, np.ndarray | None]]) -> Batch | Parcel:
+def collate(samples: list[Drawn]) -> Batch | Parcel:
     """Stack samples to one batch; in a loader process, to what becomes one in the other."""
-    images, labels, maps = zip(*samples, strict=True)
-    columns = [images, [np.int64(label) for label in labels]]
+    images, labels, camids, maps = zip(*samples, strict=True)
+    columns = [images, *([np.int64(one) for one in column] for column in (labels, camids))]
     if maps[0] is not None:
         columns.append(maps)
     if get_worker_info() is not None:
@@ -152,10 +155,13 @@ def collate(samples: list[tuple[np.ndarray, int, np.ndarray | None]]) -> Batch |
     return as_batch(*map(np.stack, columns))
 
 
-def as_batch(images: np.ndarray, labels: np.ndarray, heatmaps: np.ndarray | None = None) -> Batch:
+def as_batch(
+    images: np.ndarray, labels: np.ndarray, camids: np.ndarray, heatmaps: np.ndarray | None = None
+) -> Batch:
     """The same arrays as tensors."""
     maps = None if heatmaps is None else torch.from_numpy(heatmaps)
-    return Batch(torch.from_numpy(images), torch.from_numpy(labels), maps)
+    described = torch.from_numpy(labels), torch.from_numpy(camids)
+    return Batch(torch.from_numpy(images), *described, maps)
 
 
 def make_loader(images: TrainingImages, sampler: EpochSampler, workers: int) -> DataLoader:

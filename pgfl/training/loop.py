@@ -5,9 +5,10 @@ from functools import partial
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 from torch.utils.data import DataLoader
 
-from pgfl.models.pgfl import PGFL
+from pgfl.methods.build import method_module
 from pgfl.recipe import Recipe, TrainingSettings
 from pgfl.training.arithmetic import check_scale, scaler_of
 from pgfl.training.checkpoint import Resume, load_checkpoint, save_checkpoint, take_up
@@ -16,7 +17,6 @@ from pgfl.training.data import EpochSampler, batches
 from pgfl.training.live import Live
 from pgfl.training.meter import Meter, check_weights, get_total_norm, warn_of_jump
 from pgfl.training.parallel import average_gradients, gather
-from pgfl.training.task import losses
 
 History = list[dict[str, float]]
 """One row an epoch: its number and learning rate; the means of the loss, of each of its terms and
@@ -24,7 +24,7 @@ of the length of the gradient; in fp16, how many steps were left out (`skipped`)
 
 
 def fit(
-    model: PGFL,
+    model: nn.Module,
     loader: DataLoader,
     sampler: EpochSampler,
     recipe: Recipe,
@@ -51,6 +51,8 @@ def fit(
             network cannot be compiled here.
     """
     settings = recipe.training
+    losses = method_module(recipe.method).losses
+    together = partial(gather, fabric)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(
         trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -86,7 +88,8 @@ def fit(
             whole: dict[str, torch.Tensor] = defaultdict(float)
             for part in parts:
                 part = part.mapped(fabric.to_device)
-                terms = losses(network, part, recipe.loss, partial(gather, fabric))
+                outputs = network(part).mapped(together)
+                terms = losses(outputs, part.described(together), recipe.settings)
                 terms = {name: term / settings.accumulate for name, term in terms.items()}
                 total = torch.stack(list(terms.values())).sum()
                 fabric.backward(total)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from lightning_fabric import Fabric, seed_everything
+from torch import Tensor, nn
 
 from pgfl.allocator import keep_freed_memory
 from pgfl.datasets.manifest import read_manifest
@@ -17,9 +18,10 @@ from pgfl.devices import device_name, pick_device
 from pgfl.errors import UserError
 from pgfl.files import file_hash, whole_file, write_json
 from pgfl.locks import locked
-from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_branches, save_student
-from pgfl.models.timm_backbone import TimmBackbone
+from pgfl.methods.build import build_network, student_of
+from pgfl.methods.saved import save_branches, save_student
+from pgfl.nn.backbone import load_backbone
+from pgfl.nn.timm_backbone import TimmBackbone
 from pgfl.orphans import end_with
 from pgfl.pose.check import open_store
 from pgfl.provenance import code_hash, environment, git_commit
@@ -91,11 +93,11 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
         UserError: an input cannot be used, a loss is not finite, or another process trains the
             same.
     """
-    if recipe.loss.drowns_other_losses:
-        print("warning: loss.consistency: literal drowns the other losses (docs/paper-notes.md)")
+    if recipe.settings.warning:
+        print(f"warning: {recipe.settings.warning}")
     table = read_manifest(inputs.manifest, "train")
     reader = None
-    if recipe.loss.uses_heatmaps:
+    if recipe.settings.needs_heatmaps:
         if inputs.heatmaps is None:
             raise UserError("--heatmaps: this recipe's branches need the heatmaps of split train")
         reader = open_store(inputs.heatmaps, list(table["image"]))
@@ -169,8 +171,8 @@ def _train(
     if not fabric.is_global_zero:
         return
     student = job.out / "model.safetensors"
-    save_student(model.student, recipe.model, student)
-    save_branches(model, student, job.out / "branches.safetensors")
+    save_student(student_of(model, recipe), recipe, student)
+    save_branches(model, recipe, student, job.out / "branches.safetensors")
     _write_history(history, job.out / "history.csv")
     write_json(
         job.out / "provenance.json",
@@ -191,27 +193,45 @@ def _train(
     status.unlink(missing_ok=True)
 
 
-def _build(inputs: Inputs, recipe: Recipe, identities: int) -> PGFL:
+def _build(inputs: Inputs, recipe: Recipe, identities: int) -> nn.Module:
     """The network as training starts from it."""
-    model = PGFL(recipe.model, recipe.loss, identities)
+    model = build_network(recipe, identities)
     if inputs.pretrained is not None:
-        model.start_from(read_state(inputs.pretrained), inputs.pretrained)
+        start_from(model, recipe, read_state(inputs.pretrained), inputs.pretrained)
     elif recipe.model.pretrained and recipe.model.backbone.startswith(TIMM):
         name, stride = recipe.model.backbone, recipe.model.last_stride
-        model.start_from(TimmBackbone(name, stride, pretrained=True).state_dict(), Path(name))
+        weights = TimmBackbone(name, stride, pretrained=True).state_dict()
+        start_from(model, recipe, weights, Path(name))
     return model.to(memory_format=torch.channels_last)
+
+
+def start_from(model: nn.Module, recipe: Recipe, weights: dict[str, Tensor], path: Path) -> None:
+    """Give a network's backbone its weights.
+
+    Args:
+        model: of the recipe.
+        recipe: its recipe.
+        weights: a state dict of torchvision's, timm's or a ReID program's.
+        path: named in messages.
+
+    Raises:
+        UserError: they do not fit, or are NaN or infinite.
+    """
+    load_backbone(student_of(model, recipe).backbone, recipe.model, weights, path)
+    # A method that has copies of a part of the backbone brings them up to date.
+    getattr(model, "backbone_was_loaded", lambda: None)()
 
 
 def _identity(inputs: Inputs, recipe: Recipe, seed: int) -> dict[str, object]:
     """Everything that the result is a function of, but for rounding."""
     files = {"manifest": inputs.manifest, "pretrained": inputs.pretrained}
-    if recipe.loss.uses_heatmaps:
+    if recipe.settings.needs_heatmaps:
         files["heatmaps"] = inputs.heatmaps
     return {
         "seed": seed,
         "precision": fabric_precision(pick_device(), recipe.training),
         "settings": recipe.model_dump(mode="json"),
-        "code": code_hash("pgfl.training.stage", without=recipe.idle_code),
+        "code": code_hash("pgfl.training.stage", recipe.module, without=recipe.idle_code),
         "data": {name: file_hash(path) for name, path in files.items() if path is not None},
     }
 

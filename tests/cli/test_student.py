@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pgfl.models.pgfl import Student
-from pgfl.models.student_file import save_student
-from pgfl.recipe import ModelSettings
+from pgfl.methods.bot import Student
+from pgfl.methods.saved import save_student
+from pgfl.nn.backbone import build_backbone
+from pgfl.recipe import ModelSettings, Recipe
 
 
 def pgfl(*arguments, **options):
@@ -23,7 +24,9 @@ def place(tmp_path):
     """A folder with a model and a folder of thirty pictures."""
     torch.manual_seed(0)
     settings = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
-    save_student(Student(settings), settings, tmp_path / "m.safetensors")
+    recipe = Recipe(model=settings)
+    student = Student(recipe.settings, build_backbone(settings))
+    save_student(student, recipe, tmp_path / "m.safetensors")
     (tmp_path / "photos").mkdir()
     rng = np.random.default_rng(0)
     for number in range(30):

@@ -56,7 +56,7 @@ VALUES = st.recursive(
 def whole(experiment):
     """A valid configuration with every key in it, and some of the user's own."""
     own = {
-        "variants": {"mine": {"loss": {"lambda_cl": 0.5}, "training": {"epochs": 9}}},
+        "variants": {"mine": {"lambda_cl": 0.5, "training": {"epochs": 9}}},
         "datasets": {"people": {"table": "people.csv", "images": "some folder"}},
         "comparisons": {"c": {"variants": ["mine", "baseline"], "test_sets": ["people"]}},
         "archives": {"urls": {"DukeMTMC-reID.zip": "https://example.org/x"}},

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgfl.models.pgfl import Student
-from pgfl.models.student_file import FORMAT, load_student, save_student
-from pgfl.recipe import ModelSettings
+from pgfl.methods.bot import Student
+from pgfl.methods.saved import FORMAT, load_student, save_student
+from pgfl.nn.backbone import build_backbone
+from pgfl.recipe import ModelSettings, Recipe
 from pgfl.training.checkpoint import load_checkpoint
 from pgfl.weights import read_state
 
@@ -59,7 +60,8 @@ def student(tmp_path_factory):
     """A student's file: its tensors, and the words in it."""
     path = tmp_path_factory.mktemp("student") / "model.safetensors"
     settings = ModelSettings(backbone="resnet18", pretrained=False, height=32, width=16)
-    save_student(Student(settings), settings, path)
+    recipe = Recipe(model=settings)
+    save_student(Student(recipe.settings, build_backbone(settings)), recipe, path)
     with safetensors.safe_open(path, "pt") as file:
         return safetensors.torch.load_file(path), file.metadata()
 
@@ -69,7 +71,7 @@ def test_a_student_with_other_words_in_it_is_a_student_or_refused(clear, student
     path = tmp_path / "model.safetensors"
     few = {name: tensor for name, tensor in list(tensors.items())[:3]}
 
-    @given(st.sampled_from(["settings", "format"]), JSON | st.text(max_size=5))
+    @given(st.sampled_from(["model", "method", "settings", "format"]), JSON | st.text(max_size=5))
     def check(name, text):
         safetensors.torch.save_file(few, path, {**words, name: text})
         assert clear(load_student, path, named=[path]) is None

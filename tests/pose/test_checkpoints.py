@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from pgfl.errors import UserError
-from pgfl.models.resnet import build_resnet
+from pgfl.nn.resnet import build_resnet
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.pose.hrnet import PoseNetwork, load_estimator, ready
 from pgfl.weights import read_state

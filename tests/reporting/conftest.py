@@ -10,10 +10,10 @@ import torch
 
 from pgfl.config import TRAIN_SET
 from pgfl.files import file_hash
-from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_branches, save_student
+from pgfl.methods.build import build_network
+from pgfl.methods.saved import save_branches, save_student
 from pgfl.pose.store import HeatmapWriter
-from pgfl.recipe import LossSettings, ModelSettings
+from pgfl.recipe import ModelSettings, Recipe
 from pgfl.reporting.specs import TABLES
 from pgfl.retrieval.queries import rank_queries, write_queries
 
@@ -117,10 +117,13 @@ def save_run(tmp_path_factory):
 
     def save(seed: int) -> tuple[Path, Path]:
         torch.manual_seed(seed)
-        network = PGFL(SETTINGS, LossSettings(), identities=5)
+        recipe = Recipe(model=SETTINGS)
+        network = build_network(recipe, identities=5)
         folder = tmp_path_factory.mktemp("run")
-        save_student(network.student, SETTINGS, folder / "model.safetensors")
-        save_branches(network, folder / "model.safetensors", folder / "branches.safetensors")
+        save_student(network.student, recipe, folder / "model.safetensors")
+        save_branches(
+            network, recipe, folder / "model.safetensors", folder / "branches.safetensors"
+        )
         return folder / "model.safetensors", folder / "branches.safetensors"
 
     return save

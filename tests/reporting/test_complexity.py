@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from pgfl.errors import UserError
-from pgfl.models.resnet import build_resnet
+from pgfl.nn.resnet import build_resnet
 from pgfl.pose.settings import PoseSettings
-from pgfl.recipe import LossSettings, ModelSettings, Recipe
+from pgfl.recipe import ModelSettings, Recipe
 from pgfl.reporting.complexity import (
     Complexity,
     measure,
@@ -77,8 +77,8 @@ def test_hrnet_w48_at_the_papers_size():
 
 @pytest.mark.parametrize("last_stage", ["shared", "separate"])
 def test_a_features_cost_is_the_students_and_what_its_branch_adds(last_stage):
-    model = SMALL.model.model_copy(update={"second_layer4": last_stage})
-    recipe = SMALL.model_copy(update={"model": model})
+    settings = SMALL.settings.model_copy(update={"second_layer4": last_stage})
+    recipe = SMALL.model_copy(update={"settings": settings})
     h, w, c, parts = 4, 2, 512, 8
     found = {
         feature: measure_feature(recipe, feature, SMALL_POSE)
@@ -103,6 +103,10 @@ def test_a_features_cost_is_the_students_and_what_its_branch_adds(last_stage):
 
 
 def test_a_network_without_the_branch_has_no_such_cost():
-    loss = LossSettings(reid_on=("global",), lambda_cl=0, lambda_mcl=0)
+    whole = SMALL.model_dump()
+    settings = {"reid_on": ("global", "enhanced"), "lambda_mcl": 0}
     with pytest.raises(UserError, match="trained without the body-part branch"):
-        measure_feature(SMALL.model_copy(update={"loss": loss}), "part", SMALL_POSE)
+        measure_feature(Recipe.parse(whole | {"settings": settings}), "part", SMALL_POSE)
+    bot = Recipe.parse(whole | {"method": "bot", "settings": {}})
+    with pytest.raises(UserError, match="bot has no feature 'part'; known: global"):
+        measure_feature(bot, "part", SMALL_POSE)

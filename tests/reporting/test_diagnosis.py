@@ -10,16 +10,15 @@ import torch
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.models.matching import load_trained
-from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_branches, save_student
+from pgfl.methods.build import build_network
+from pgfl.methods.saved import load_trained, save_branches, save_student
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
-from pgfl.recipe import Recipe
+from pgfl.recipe import Recipe, nested
 from pgfl.reporting import diagnosis
 from pgfl.reporting.diagnosis import Trained, measure, write_diagnosis
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
 
-BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
+BASELINE = {"method": "bot"}
 
 
 @pytest.fixture(scope="module")
@@ -44,26 +43,18 @@ def data(tmp_path_factory):
 def make_network(data, tmp_path):
     """Saves a network with random weights, as a training run of a recipe would."""
 
-    def make(loss=None, **model) -> Trained:
-        recipe = Recipe.parse(
-            {
-                "model": {
-                    "backbone": "resnet18",
-                    "pretrained": False,
-                    "height": 64,
-                    "width": 32,
-                    **model,
-                },
-                "loss": loss or {},
-                "training": {"identities": 2, "images": 4},
-            }
-        )
+    def make(method=None, **settings) -> Trained:
+        size = {"backbone": "resnet18", "pretrained": False, "height": 64, "width": 32}
+        training = {"identities": 2, "images": 4}
+        given = nested((method or {}) | settings)
+        recipe = Recipe.parse(given | {"model": size, "training": training})
         torch.manual_seed(0)
-        network = PGFL(recipe.model, recipe.loss, identities=4)
+        network = build_network(recipe, identities=4)
         student, branches = tmp_path / "model.safetensors", tmp_path / "branches.safetensors"
-        save_student(network.student, recipe.model, student)
-        save_branches(network, student, branches)
-        return Trained(student, branches, data[1] if recipe.loss.uses_heatmaps else None, recipe)
+        save_student(network.student, recipe, student)
+        save_branches(network, recipe, student, branches)
+        maps = data[1] if recipe.settings.needs_heatmaps else None
+        return Trained(student, branches, maps, recipe)
 
     return make
 
@@ -149,8 +140,8 @@ def test_branches_of_another_run_are_refused(data, make_network, tmp_path):
     network = make_network()
     other = tmp_path / "other.safetensors"
     torch.manual_seed(1)
-    model = PGFL(network.recipe.model, network.recipe.loss, identities=4)
-    save_student(model.student, network.recipe.model, other)
+    model = build_network(network.recipe, identities=4)
+    save_student(model.student, network.recipe, other)
     with pytest.raises(UserError, match="not of the run"):
         diagnose(replace(network, model=other), data[0], seed=0)
 

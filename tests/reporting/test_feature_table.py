@@ -5,7 +5,7 @@ import pytest
 
 from pgfl.errors import UserError
 from pgfl.pose.settings import PoseSettings
-from pgfl.recipe import LossSettings, ModelSettings, Recipe
+from pgfl.recipe import ModelSettings, Recipe
 from pgfl.reporting import feature_table
 from pgfl.reporting.complexity import Complexity
 from pgfl.reporting.feature_table import write_feature_table
@@ -14,9 +14,7 @@ from pgfl.reporting.features import FEATURE_ROWS
 POSE = PoseSettings(estimator="hrnet_small", height=64, width=32)
 MODEL = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 RECIPES = {
-    "baseline": Recipe(
-        model=MODEL, loss=LossSettings(reid_on=("global",), lambda_cl=0, lambda_mcl=0)
-    ),
+    "baseline": Recipe.parse({"method": "bot", "model": MODEL.model_dump()}),
     "pgfl_kd": Recipe(model=MODEL),
 }
 

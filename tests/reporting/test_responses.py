@@ -4,7 +4,7 @@ import torch
 
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
-from pgfl.models.student_file import load_student
+from pgfl.methods.saved import load_student
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
 
 NAMES = ["2.png", "0.png"]

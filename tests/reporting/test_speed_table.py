@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pgfl.errors import UserError
-from pgfl.models.matching import Matcher, load_trained
-from pgfl.models.student_file import load_student
+from pgfl.methods.build import matcher_of
+from pgfl.methods.saved import load_student, load_trained
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.pose.heatmaps import merge, spatial_softmax
 from pgfl.pose.hrnet import load_estimator
@@ -110,7 +110,7 @@ def test_what_is_timed_is_the_student_and_the_whole_network(trained, image, mode
     pixels = torch.from_numpy(image)[None]
     assert torch.equal(student_embedder(student, model_settings)(image), student(pixels))
 
-    matcher = Matcher(load_trained(trained.model, trained.branches)[0], "fused")
+    matcher = matcher_of(*load_trained(trained.model, trained.branches), "fused")
     estimator = load_estimator(POSE.estimator, SMALL_WEIGHTS)
     larger = cv2.resize(image, (64, 128), interpolation=cv2.INTER_LINEAR)
     maps = spatial_softmax(merge(estimator(torch.from_numpy(larger)[None])), POSE.softmax_scale)

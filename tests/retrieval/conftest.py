@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from pgfl.models.pgfl import Student
-from pgfl.models.student_file import save_student
-from pgfl.recipe import ModelSettings
+from pgfl.methods.bot import Student
+from pgfl.methods.saved import save_student
+from pgfl.nn.backbone import build_backbone
+from pgfl.recipe import ModelSettings, Recipe
 
 SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 
@@ -15,7 +16,11 @@ SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width
 def student():
     """An untrained student in evaluation mode, and its settings."""
     torch.manual_seed(0)
-    model = Student(SETTINGS).eval().to(memory_format=torch.channels_last)
+    model = (
+        Student(Recipe().settings, build_backbone(SETTINGS))
+        .eval()
+        .to(memory_format=torch.channels_last)
+    )
     model.norm.running_mean.fill_(0.5)
     return model, SETTINGS
 
@@ -23,7 +28,7 @@ def student():
 @pytest.fixture(scope="session")
 def model_file(student, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_student(*student, path)
+    save_student(student[0], Recipe(model=SETTINGS), path)
     return path
 
 

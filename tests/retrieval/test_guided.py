@@ -10,11 +10,10 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.files import file_hash
 from pgfl.images import read_image, resized
-from pgfl.models.matching import Matcher, load_trained
-from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_branches, save_student
+from pgfl.methods.build import build_network, matcher_of
+from pgfl.methods.saved import load_trained, save_branches, save_student
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
-from pgfl.recipe import LossSettings
+from pgfl.recipe import Recipe
 from pgfl.retrieval import evaluate
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.guided import embed_guided, run_guided_evaluation
@@ -28,10 +27,11 @@ def run(student, tmp_path_factory):
     """The files of an untrained network with both branches."""
     _, settings = student
     torch.manual_seed(0)
-    network = PGFL(settings, LossSettings(), identities=5)
+    recipe = Recipe(model=settings)
+    network = build_network(recipe, identities=5)
     folder = tmp_path_factory.mktemp("run")
-    save_student(network.student, settings, folder / "model.safetensors")
-    save_branches(network, folder / "model.safetensors", folder / "branches.safetensors")
+    save_student(network.student, recipe, folder / "model.safetensors")
+    save_branches(network, recipe, folder / "model.safetensors", folder / "branches.safetensors")
     return folder / "model.safetensors", folder / "branches.safetensors"
 
 
@@ -52,18 +52,17 @@ def heatmaps(data, tmp_path_factory):
 
 
 def guided(run, data, heatmaps, split, feature, batch_size):
-    network, settings = load_trained(*run)
+    network, recipe = load_trained(*run)
     names = list(read_manifest(data, split)["image"])
     reader = HeatmapReader(heatmaps[split])
-    return embed_guided(
-        Matcher(network, feature), settings, data.parent, names, reader, batch_size
-    )
+    matcher = matcher_of(network, recipe, feature)
+    return embed_guided(matcher, recipe.model, data.parent, names, reader, batch_size)
 
 
 def test_the_global_feature_is_the_students(run, data, heatmaps):
-    network, settings = load_trained(*run)
+    network, recipe = load_trained(*run)
     names = list(read_manifest(data, "gallery")["image"])
-    expected = embed(network.student, settings, data.parent, names, batch_size=3)
+    expected = embed(network.student, recipe.model, data.parent, names, batch_size=3)
     found = guided(run, data, heatmaps, "gallery", "global", 3)
     assert found.dtype == np.float32 and np.array_equal(found, expected)
 
@@ -71,8 +70,8 @@ def test_the_global_feature_is_the_students(run, data, heatmaps):
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_every_image_meets_its_own_maps(run, data, heatmaps, batch_size):
     found = guided(run, data, heatmaps, "gallery", "fused", batch_size)
-    network, settings = load_trained(*run)
-    matcher = Matcher(network, "fused")
+    network, recipe = load_trained(*run)
+    matcher, settings = matcher_of(network, recipe, "fused"), recipe.model
     names = list(read_manifest(data, "gallery")["image"])
     reader = HeatmapReader(heatmaps["gallery"])
     for row, name in enumerate(names):

@@ -9,9 +9,10 @@ import torch
 import pgfl
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_student, save_tensors
-from pgfl.recipe import LossSettings, ModelSettings
+from pgfl.methods.build import build_network
+from pgfl.methods.saved import save_student, save_tensors
+from pgfl.nn.batch import Batch
+from pgfl.recipe import ModelSettings, Recipe
 
 SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 SIZES = [(64, 32), (80, 40), (50, 60), (33, 17), (128, 64)]
@@ -20,10 +21,12 @@ SIZES = [(64, 32), (80, 40), (50, 60), (33, 17), (128, 64)]
 def trained_student(seed):
     """A student whose normalisations have seen images."""
     torch.manual_seed(seed)
-    network = PGFL(SETTINGS, LossSettings(), identities=3)
+    network = build_network(Recipe(model=SETTINGS), identities=3)
+    nobody = torch.zeros(4, dtype=torch.int64)
     maps = torch.rand(4, 8, 8, 4).flatten(2).softmax(dim=2).view(4, 8, 8, 4)
     for _ in range(3):
-        network(torch.randint(256, (4, 64, 32, 3)).byte(), maps)
+        images = torch.randint(256, (4, 64, 32, 3)).byte()
+        network(Batch(images, nobody, nobody, maps))
     for vector in (network.student.norm.weight, network.student.backbone.bn1.bias):
         torch.nn.init.normal_(vector, 1, 0.1)
     return network.student.eval()
@@ -32,14 +35,14 @@ def trained_student(seed):
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_student(trained_student(0), SETTINGS, path)
+    save_student(trained_student(0), Recipe(model=SETTINGS), path)
     return path
 
 
 @pytest.fixture(scope="session")
 def other_model_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("other") / "model.safetensors"
-    save_student(trained_student(1), SETTINGS, path)
+    save_student(trained_student(1), Recipe(model=SETTINGS), path)
     return path
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 import pgfl
 from pgfl.errors import UserError
 from pgfl.images import read_image, resized
-from pgfl.models.student_file import load_student, save_tensors
+from pgfl.methods.saved import load_student, save_tensors
 from pgfl.retrieval.embed import embed
 from pgfl.student.embedder import unit_length
 from pgfl.student.folder import find_images

@@ -7,7 +7,6 @@ from torch import nn
 
 import pgfl
 from pgfl.errors import UserError
-from pgfl.models.pgfl import Student
 from pgfl.reporting.complexity import measure
 from pgfl.student import export as module
 from pgfl.student.export import census, cosine_distances, export
@@ -100,7 +99,7 @@ def test_nobodys_folders_are_named_in_it(fp32):
 class Grown(module.ExportedStudent):
     """A student with something more in it."""
 
-    def __init__(self, student: Student, precision: str):
+    def __init__(self, student: nn.Module, precision: str):
         super().__init__(student, precision)
         self.branch = nn.Linear(512, 512, bias=False)
 

@@ -11,8 +11,6 @@ from pgfl.pose.store import HeatmapWriter
 from pgfl.recipe import Recipe
 from pgfl.training.stage import Inputs
 
-BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
-
 
 class Trap:
     """Unpickling it writes a file."""
@@ -87,7 +85,7 @@ def make_recipe():
                     "height": 64,
                     "width": 32,
                 },
-                "loss": BASELINE if baseline else {},
+                "method": "bot" if baseline else "pgfl_kd",
                 "training": {
                     "epochs": 3,
                     "identities": 2,

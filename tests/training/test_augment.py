@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgfl.images import resized
-from pgfl.models.part_pooling import resize_heatmaps
+from pgfl.nn.part_pooling import resize_heatmaps
 from pgfl.pose.keypoints import PARTS
 from pgfl.recipe import AugmentSettings
 from pgfl.training.augment import ERASED_AREA, MEAN_COLOUR, Sample, augment, erase, flip, shift

@@ -1,19 +1,20 @@
 import copy
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning_fabric import Fabric
 
 from pgfl.errors import UserError
-from pgfl.models.pgfl import PGFL
-from pgfl.recipe import LossSettings, TrainingSettings
-from pgfl.training import loop, task
+from pgfl.methods.build import build_network, method_module
+from pgfl.nn.batch import Batch, Outputs
+from pgfl.recipe import Recipe, TrainingSettings
+from pgfl.training import loop
 from pgfl.training.checkpoint import Resume, load_checkpoint, remove_checkpoint
 from pgfl.training.live import Live
 from pgfl.training.loop import fit, learning_rate
 from pgfl.training.parallel import make_fabric
-from pgfl.training.task import Batch
 
 
 class Tiny(torch.nn.Module):
@@ -23,8 +24,8 @@ class Tiny(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, images, heatmaps):
-        return self.weight * 1.0
+    def forward(self, batch):
+        return Outputs({"weight": self.weight * 1.0}, {})
 
 
 class Epochs:
@@ -46,12 +47,12 @@ def train(make_recipe, monkeypatch, tmp_path):
     def run(term=lambda value, step: value, key="mine", fabric="32-true", **settings):
         steps = iter(range(1000))
 
-        def losses(model, batch, settings, gather):
-            distance = (model(batch.images, None) - 1).square().sum()
+        def losses(outputs, batch, settings):
+            distance = (outputs.features["weight"] - 1).square().sum()
             return {"id_global": distance, "cl": term(0.5 * distance, next(steps))}
 
-        monkeypatch.setattr(loop, "losses", losses)
-        batch = Batch(torch.zeros(4, 8, 8, 3), torch.zeros(4), None)
+        monkeypatch.setattr(loop, "method_module", lambda _: SimpleNamespace(losses=losses))
+        batch = Batch(torch.zeros(4, 8, 8, 3), torch.zeros(4), torch.zeros(4), None)
         model, sampler = Tiny(), Epochs()
         schedule = {"learning_rate": 0.1, "weight_decay": 0, "milestones": (2,), "epochs": 3}
         recipe = make_recipe(**schedule | settings)
@@ -99,21 +100,22 @@ def test_the_history_holds_the_mean_of_every_term(train):
     assert 0 < model.weight.item() < 1
 
 
-@pytest.mark.parametrize("loss", [{}, {"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}])
-def test_a_batch_in_parts_has_the_mean_of_their_gradients(make_recipe, tmp_path, loss):
+@pytest.mark.parametrize("method", ["pgfl_kd", "bot", "pcb"])
+def test_a_batch_in_parts_has_the_mean_of_their_gradients(make_recipe, tmp_path, method):
     torch.manual_seed(0)
     recipe = make_recipe(identities=6, accumulate=3, epochs=1)
-    recipe = recipe.model_copy(update={"loss": LossSettings(**loss)})
+    recipe = Recipe.parse(recipe.model_dump() | {"method": method, "settings": {}})
     labels = torch.arange(6).repeat_interleave(2)
     maps = torch.rand(12, 8, 8, 4).flatten(2).softmax(2).view(12, 8, 8, 4)
-    whole = Batch(torch.randint(256, (12, 64, 32, 3)).byte(), labels, maps)
+    whole = Batch(torch.randint(256, (12, 64, 32, 3)).byte(), labels, labels, maps)
     parts = [whole.mapped(lambda rows, at=at: rows[at : at + 4]) for at in (0, 4, 8)]
-    model = PGFL(recipe.model, recipe.loss, 6)
+    model = build_network(recipe, 6)
     separate = copy.deepcopy(model)
     fabric, resume = Fabric(accelerator="cpu", devices=1), Resume(tmp_path / "c.pt", {})
     live = Live(epochs=1, images=12, status=None, device="cpu")
     (row,) = fit(model, parts, Epochs(), recipe, fabric, resume, live)
-    terms = [task.losses(separate, part, recipe.loss) for part in parts]
+    losses = method_module(method).losses
+    terms = [losses(separate(part), part, recipe.settings) for part in parts]
     for name in terms[0]:
         mean = sum(term[name].item() for term in terms) / 3
         assert row[name] == pytest.approx(mean, rel=1e-5)

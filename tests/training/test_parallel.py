@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from pgfl.errors import UserError
-from pgfl.models.student_file import load_student
-from pgfl.recipe import Recipe
+from pgfl.methods.saved import load_student
+from pgfl.recipe import Recipe, nested
 from pgfl.training import loop, parallel
 from pgfl.training.parallel import SyncedBatchNorm, make_fabric, synchronise_norms
 from pgfl.training.stage import Job, run_training
@@ -26,14 +26,14 @@ from pathlib import Path
 import torch
 from lightning_fabric import seed_everything
 
-from pgfl.models.pgfl import PGFL
+from pgfl.methods.build import build_network
+from pgfl.nn.batch import Batch
 from pgfl.recipe import Recipe
 from pgfl.training.checkpoint import Resume
 from pgfl.training.data import EpochSampler
 from pgfl.training.live import Live
 from pgfl.training.loop import fit
 from pgfl.training.parallel import make_fabric, synchronise_norms
-from pgfl.training.task import Batch
 
 # In float64 throughout: rounding can flip a ReLU, which is a step in its gradient.
 torch.set_default_dtype(torch.float64)
@@ -43,7 +43,7 @@ recipe, folder = Recipe.model_validate_json(sys.argv[1]), Path(sys.argv[3])
 fabric = make_fabric(int(sys.argv[2]), "32-true")
 fabric.launch()
 seed_everything(0, verbose=False)
-model = PGFL(recipe.model, recipe.loss, 6)
+model = build_network(recipe, 6)
 if fabric.world_size > 1:
     synchronise_norms(model, fabric.device)
 labels = torch.arange(6).repeat_interleave(2)
@@ -51,7 +51,7 @@ images = torch.randint(256, (12, 64, 32, 3)).byte()
 maps = torch.rand(12, 8, 8, 4).flatten(2).softmax(2).view(12, 8, 8, 4)
 sampler = EpochSampler(labels.tolist(), recipe, 0, fabric.global_rank, fabric.world_size)
 parts = [[row for row, _ in part] for part in sampler]
-batches = [Batch(images[part], labels[part], maps[part]) for part in parts]
+batches = [Batch(images[part], labels[part], labels[part], maps[part]) for part in parts]
 resume, live = Resume(folder / "checkpoint.pt", {}), Live(2, 12, None, "cpu")
 history = fit(model, batches, sampler, recipe, fabric, resume, live)
 if fabric.is_global_zero:
@@ -67,11 +67,11 @@ def trained(tmp_path):
     Gives the history, the gradients of the last step and the state dict.
     """
 
-    def train(devices, loss, accumulate):
+    def train(devices, method, accumulate):
         training = {"epochs": 2, "identities": 6, "images": 2, "precision": "fp32"}
         size = {"backbone": "resnet18", "pretrained": False, "height": 64, "width": 32}
         recipe = Recipe.parse(
-            {"model": size, "loss": loss, "training": training | {"accumulate": accumulate}}
+            nested(method) | {"model": size, "training": training | {"accumulate": accumulate}}
         )
         folder = tmp_path / str(devices)
         folder.mkdir()
@@ -93,16 +93,17 @@ def python(*arguments):
 
 
 @pytest.mark.parametrize(
-    ("loss", "accumulate"),
+    ("method", "accumulate"),
     [
         ({}, 1),
         ({"reid_on": ["global", "part"], "lambda_cl": 0}, 3),
+        ({"method": "pcb"}, 1),
     ],
-    ids=["whole method", "in parts"],
+    ids=["whole method", "in parts", "pcb"],
 )
-def test_two_processes_compute_what_one_does(trained, loss, accumulate):
-    ours, gradients, state = trained(2, loss, accumulate)
-    theirs, expected, expected_state = trained(1, loss, accumulate)
+def test_two_processes_compute_what_one_does(trained, method, accumulate):
+    ours, gradients, state = trained(2, method, accumulate)
+    theirs, expected, expected_state = trained(1, method, accumulate)
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
         assert (gradient - expected[name]).norm() <= 1e-6 * expected[name].norm(), name

@@ -22,9 +22,9 @@ import torch
 from pgfl.devices import device_name
 from pgfl.errors import UserError
 from pgfl.files import file_hash
-from pgfl.models.resnet import build_resnet
-from pgfl.models.student_file import load_student
-from pgfl.recipe import LossSettings
+from pgfl.methods.pgfl_kd.settings import Settings
+from pgfl.methods.saved import load_student
+from pgfl.nn.resnet import build_resnet
 from pgfl.training import loop, stage
 from pgfl.training.checkpoint import Resume, save_checkpoint
 from pgfl.training.stage import Job, run_training
@@ -192,7 +192,7 @@ def test_code_in_pretrained_weights_is_never_run(data, make_recipe, tmp_path, tr
 
 
 @pytest.mark.parametrize(
-    ("loss", "warned"),
+    ("settings", "warned"),
     [
         ({"consistency": "literal"}, True),
         ({"consistency": "literal", "lambda_cl": 0}, False),
@@ -201,9 +201,9 @@ def test_code_in_pretrained_weights_is_never_run(data, make_recipe, tmp_path, tr
     ],
 )
 def test_one_line_warns_of_a_term_that_drowns_the_others(
-    data, make_recipe, tmp_path, capsys, loss, warned
+    data, make_recipe, tmp_path, capsys, settings, warned
 ):
-    recipe = make_recipe().model_copy(update={"loss": LossSettings(**loss)})
+    recipe = make_recipe().model_copy(update={"settings": Settings(**settings)})
     with pytest.raises(UserError, match="--heatmaps"):
         train(replace(data, heatmaps=None), recipe, tmp_path)
     printed = capsys.readouterr().out
@@ -263,8 +263,8 @@ def test_a_stopped_run_leaves_its_status(data, make_recipe, tmp_path, monkeypatc
 
 def test_a_shared_last_stage_goes_with_the_student(data, make_recipe, tmp_path):
     recipe = make_recipe(epochs=1)
-    model = recipe.model.model_copy(update={"second_layer4": "shared"})
-    train(data, recipe.model_copy(update={"model": model}), tmp_path)
+    settings = recipe.settings.model_copy(update={"second_layer4": "shared"})
+    train(data, recipe.model_copy(update={"settings": settings}), tmp_path)
     load_student(tmp_path / "model.safetensors")
     branches = safetensors.torch.load_file(tmp_path / "branches.safetensors").keys()
     assert {key.split(".")[0] for key in branches} == {"part_branch", "necks"}

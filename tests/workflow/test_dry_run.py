@@ -204,8 +204,8 @@ def create_model(name, **options):
 def test_a_network_whose_channels_do_not_fit_stops_before_anything_runs(project, tiny, tmp_path):
     (tmp_path / "fake" / "timm").mkdir(parents=True)
     (tmp_path / "fake" / "timm" / "__init__.py").write_text(FAKE_TIMM)
-    model = {"backbone": "timm:100", "second_layer4": "shared"}
-    project.write_config(tiny | {"variants": {"odd": {"model": model}}})
+    odd = {"model": {"backbone": "timm:100"}, "second_layer4": "shared"}
+    project.write_config(tiny | {"variants": {"odd": odd}})
     target = "runs/demo/market1501/odd/seed0/model.safetensors"
     fake = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "fake"), str(project.root)])}
     code, output = project.snakemake(target, env=fake, check=False)
@@ -217,7 +217,7 @@ def test_a_network_whose_channels_do_not_fit_stops_before_anything_runs(project,
 
 
 def test_a_variant_of_the_users_own_is_known_from_yaml_alone(project, tiny):
-    project.write_config(tiny | {"variants": {"strong": {"loss": {"lambda_mcl": 2.0}}}})
+    project.write_config(tiny | {"variants": {"strong": {"lambda_mcl": 2.0}}})
     target = "runs/demo/market1501/strong/seed3/eval/occluded_reid.json"
     assert target in project.planned(target)
 
@@ -306,7 +306,7 @@ def test_the_equations_as_printed_can_be_trained(project):
 
 
 def test_a_dot_in_a_variants_name_is_a_dot(project, tiny):
-    project.write_config(tiny | {"variants": {"v1.5": {"loss": {"lambda_cl": 1.5}}}})
+    project.write_config(tiny | {"variants": {"v1.5": {"lambda_cl": 1.5}}})
     target = "runs/demo/market1501/{}/seed0/eval/occluded_reid.json"
     assert target.format("v1.5") in project.planned(target.format("v1.5"))
     code, output = project.snakemake("--dry-run", target.format("v1x5"), check=False)

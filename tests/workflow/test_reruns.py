@@ -247,7 +247,7 @@ CASES = {
         from_training(WITH_EQ5),
     ),
     "edited the foreground branch": Case(
-        edited("pgfl/models/foreground_branch.py", "1e-12", "2e-12"),
+        edited("pgfl/methods/pgfl_kd/foreground_branch.py", "1e-12", "2e-12"),
         from_training(WITH_FEB)
         | shown("figure1", "figure4", "table8", "table9", f"stress_{MARKET}"),
     ),
@@ -276,14 +276,14 @@ CASES = {
         REPORT,
     ),
     "changed lambda_cl of one variant": Case(
-        configured(variants={"pgfl_kd": {"loss": {"lambda_cl": 0.5}}}),
+        configured(variants={"pgfl_kd": {"lambda_cl": 0.5}}),
         from_training({model for model in ALL if model[1] == "pgfl_kd"})
         # The point of Figure 3 that was this variant until now.
         | trained({(OD, "pgfl_kd-lambda_cl-0.25")})
         | evaluated({(OD, "pgfl_kd-lambda_cl-0.25")}),
     ),
     "changed the temperature of Eq. 5 for all": Case(
-        configured(loss={"contrastive_temperature": 0.2}),
+        configured(methods={"pgfl_kd": {"contrastive_temperature": 0.2}}),
         from_training(WITH_EQ5),
     ),
     "changed the epochs": Case(
@@ -303,7 +303,7 @@ CASES = {
     ),
     "added a variant to a comparison": Case(
         configured(
-            variants={"strong": {"loss": {"lambda_mcl": 2.0}}},
+            variants={"strong": {"lambda_mcl": 2.0}},
             comparisons={
                 "mine": {"variants": ["pgfl_kd", "baseline", "strong"], "against": "baseline"}
             },

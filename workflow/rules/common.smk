@@ -25,7 +25,7 @@ from pgfl.obtain import find as find_source
 from pgfl.orphans import SNAKEMAKE
 from pgfl.pose.estimators import SMALL_WEIGHTS, architecture_code
 from pgfl.provenance import code_hash
-from pgfl.recipe import BRANCH_CODE, TIMM
+from pgfl.recipe import TIMM
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
 from pgfl.targets import check_targets, is_own_file
@@ -104,7 +104,8 @@ def stop_if_networks_do_not_fit(jobs):
     """Only timm knows how many channels its networks have: it is asked before hours are spent."""
     recipes = [settings.recipe(job.wildcards.variant) for job in jobs if job.rule.name == "train"]
     timms = [recipe for recipe in recipes if recipe.model.backbone.startswith(TIMM)]
-    for given in {as_json(one.model_dump(mode="json", include={"model", "loss"})) for one in timms}:
+    reads = {"method", "model", "settings"}
+    for given in {as_json(one.model_dump(mode="json", include=reads)) for one in timms}:
         command = [sys.executable, "-m", "pgfl", "config", "fits", "--settings", given]
         answer = subprocess.run(command, capture_output=True, text=True)
         if answer.returncode != 0:

@@ -16,7 +16,9 @@ rule evaluate:
         batch_size=settings.evaluation.batch_size,
         protocol=settings.evaluation.protocol,
         rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
-        code=code_hash("pgfl.retrieval.stage", without=BRANCH_CODE),
+        code=lambda w: code_hash(
+            "pgfl.retrieval.stage", settings.recipe(w.variant).student_module
+        ),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.log",
     conda:
@@ -55,7 +57,9 @@ rule evaluate_with_pose:
         protocol=settings.evaluation.protocol,
         rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
         own_heatmaps=lambda w, input: own_stamps(input),
-        code=code_hash("pgfl.retrieval.guided"),
+        code=lambda w: code_hash(
+            "pgfl.retrieval.guided", settings.recipe(w.variant).module
+        ),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.{{feature}}.log",
     conda:

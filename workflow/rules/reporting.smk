@@ -274,7 +274,9 @@ rule diagnosis:
         own_heatmaps=lambda w, input: own_stamps(input),
         seed=settings.seeds[0],
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.diagnosis"),
+        code=lambda w: code_hash(
+            "pgfl.reporting.diagnosis", *{settings.recipe(name).module for name in diagnosed()}
+        ),
     log:
         f"logs/{RESULTS}/diagnosis.log",
     conda:
@@ -423,7 +425,7 @@ rule feature_table:
         recipes=as_json(
             {
                 row.variant: settings.recipe(row.variant).model_dump(
-                    mode="json", include={"model", "loss"}
+                    mode="json", include={"method", "model", "settings"}
                 )
                 for row in FEATURE_ROWS.values()
             }
@@ -431,7 +433,9 @@ rule feature_table:
         pose=as_pose(pose_of_tables()),
         experiment=LABEL,
         code=code_hash(
-            "pgfl.reporting.feature_table", *architecture_code(pose_of_tables().estimator)
+            "pgfl.reporting.feature_table",
+            *{settings.recipe(row.variant).module for row in FEATURE_ROWS.values()},
+            *architecture_code(pose_of_tables().estimator),
         ),
     log:
         f"logs/{RESULTS}/table8.log",

@@ -4,7 +4,7 @@
 def training_heatmaps(variant, train):
     """The maps that a variant is trained with, or None where no branch needs any."""
     recipe = settings.recipe(variant)
-    if not recipe.loss.uses_heatmaps:
+    if not recipe.settings.needs_heatmaps:
         return None
     if recipe.training.heatmaps != "true":
         return heatmaps_file(train, "train", reading_of(variant))
@@ -48,7 +48,9 @@ rule train:
         # Snakemake deletes the outputs of a failed job; the resume state must outlive it.
         state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",
         code=lambda w: code_hash(
-            "pgfl.training.stage", without=settings.recipe(w.variant).idle_code
+            "pgfl.training.stage",
+            settings.recipe(w.variant).module,
+            without=settings.recipe(w.variant).idle_code,
         ),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/train.log",

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pgfl.models.foreground_branch import attend, foreground_attention
+from pgfl.methods.pgfl_kd.foreground_branch import attend, foreground_attention
 
 
 def naive(features, query, similarity, temperature):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pgfl.models.part_pooling import pool_parts
+from pgfl.nn.part_pooling import pool_parts
 
 FAINTEST = 0.01
 """Of `centred`: what is shorter than this part of the image's mean deviation is no direction."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgfl.models.bnneck import BNNeck
+from pgfl.nn.bnneck import BNNeck
 
 
 def test_logits_are_the_classified_normalised_feature():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pgfl.models.resnet import build_resnet
+from pgfl.nn.resnet import build_resnet
 
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 CONVOLUTIONS = {"resnet18": 2, "resnet50": 3}

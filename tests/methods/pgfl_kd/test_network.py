@@ -8,17 +8,28 @@ from pgfl.errors import UserError
 from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.losses.consistency import consistency_loss
 from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
-from pgfl.models.part_pooling import pool_parts, resize_heatmaps
-from pgfl.models.pgfl import PGFL, Normalize, Student
-from pgfl.recipe import LossSettings
+from pgfl.methods.bot import Student
+from pgfl.methods.build import build_network
+from pgfl.methods.pgfl_kd.settings import Settings
+from pgfl.nn.backbone import Normalize, build_backbone
+from pgfl.nn.batch import Batch
+from pgfl.nn.part_pooling import pool_parts, resize_heatmaps
+from pgfl.recipe import Recipe
+from pgfl.training.stage import start_from
 
 BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
 ALL = {"global", "part", "fused", "foreground", "enhanced"}
 
 
-def build(small, **loss):
+def build(small, **settings):
     torch.manual_seed(0)
-    return PGFL(small, LossSettings(**loss), identities=5)
+    settings = Settings(**{"second_layer4": "shared"} | settings)
+    return build_network(Recipe(model=small, settings=settings), identities=5)
+
+
+def batch_of(images, heatmaps):
+    nobody = torch.zeros(len(images), dtype=torch.int64)
+    return Batch(images, nobody, nobody, heatmaps)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +50,9 @@ def build(small, **loss):
 )
 def test_a_recipe_gets_the_features_it_needs(small, images, heatmaps, loss, features):
     model = build(small, **loss)
-    found, logits = model(images, None if loss == BASELINE else heatmaps)
+    found, logits = model(batch_of(images, None if loss == BASELINE else heatmaps))
     assert found.keys() == features
-    assert logits.keys() == set(LossSettings(**loss).reid_on)
+    assert logits.keys() == set(model.settings.reid_on)
     assert all(value.shape == (4, 512) for value in found.values())
     assert all(value.dtype == torch.float32 for value in found.values())
     assert all(value.shape == (4, 5) for value in logits.values())
@@ -50,17 +61,17 @@ def test_a_recipe_gets_the_features_it_needs(small, images, heatmaps, loss, feat
 def test_a_baseline_has_no_pose_branch(small):
     model = build(small, **BASELINE)
     assert model.part_branch is None and not model.uses_foreground
-    assert not LossSettings(**BASELINE).uses_heatmaps
+    assert not Settings(**BASELINE).needs_heatmaps
 
 
 def test_a_recipe_with_branches_needs_heatmaps(small, images):
-    with pytest.raises(AssertionError, match="needs heatmaps"):
-        build(small)(images, None)
+    with pytest.raises(AssertionError, match="need heatmaps"):
+        build(small)(batch_of(images, None))
 
 
 def test_features_are_sums_of_each_other(small, images, heatmaps):
     model = build(small)
-    features, _ = model(images, heatmaps)
+    features, _ = model(batch_of(images, heatmaps))
     assert torch.equal(features["fused"], features["global"] + features["part"])
     assert torch.equal(features["enhanced"], features["foreground"] + features["global"])
 
@@ -68,13 +79,13 @@ def test_features_are_sums_of_each_other(small, images, heatmaps):
 def test_features_follow_from_the_feature_map(small, images, heatmaps):
     model = build(small).eval()
     with torch.no_grad():
-        features, logits = model(images, heatmaps)
+        features, logits = model(batch_of(images, heatmaps))
         feature_map = model.student.feature_map(images)
         parts = pool_parts(feature_map, resize_heatmaps(heatmaps, (4, 2)))
         query, flat = parts.mean(dim=1), feature_map.flatten(2)
         mean = flat.mean(dim=2, keepdim=True)
         cosine = torch.cosine_similarity(flat - mean, query[:, :, None] - mean, dim=1)
-        attention = (cosine / small.attention_temperature).softmax(dim=1)
+        attention = (cosine / model.settings.attention_temperature).softmax(dim=1)
         foreground = (flat * attention[:, None]).sum(dim=2)
     torch.testing.assert_close(features["global"], feature_map.mean(dim=(2, 3)))
     torch.testing.assert_close(features["part"], model.part_branch(parts))
@@ -84,9 +95,9 @@ def test_features_follow_from_the_feature_map(small, images, heatmaps):
 
 
 def test_attention_by_the_maps_pools_what_the_parts_pool_on_average(small, images, heatmaps):
-    model = build(small.model_copy(update={"attention": "maps"})).eval()
+    model = build(small, attention="maps").eval()
     with torch.no_grad():
-        features, _ = model(images, heatmaps)
+        features, _ = model(batch_of(images, heatmaps))
         attention = model.attention(images, heatmaps)
         parts = pool_parts(model.student.feature_map(images), resize_heatmaps(heatmaps, (4, 2)))
     torch.testing.assert_close(features["foreground"], parts.mean(dim=1), rtol=1e-4, atol=1e-5)
@@ -98,7 +109,7 @@ def test_the_global_neck_shares_the_students_normalisation(small, images, heatma
     assert model.necks["global"].norm is model.student.norm
     assert model.necks["fused"].norm is not model.student.norm
     before = model.student.norm.running_mean.clone()
-    model(images, heatmaps)
+    model(batch_of(images, heatmaps))
     assert not torch.equal(model.student.norm.running_mean, before)
     names = [name for name, _ in model.named_parameters()]
     assert "student.norm.weight" in names and "necks.global.norm.weight" not in names
@@ -108,7 +119,7 @@ def test_the_student_is_the_global_feature(small, images, heatmaps):
     model = build(small).eval()
     model.student.norm.running_mean.fill_(0.5)
     with torch.inference_mode():
-        features, _ = model(images, heatmaps)
+        features, _ = model(batch_of(images, heatmaps))
         before = model.student(images, after_norm=False)
         after = model.student(images)
     assert torch.equal(before, features["global"])
@@ -119,7 +130,7 @@ def test_the_consistency_loss_leaves_its_teacher_alone(small, images, heatmaps):
     gradients = []
     for teach in (False, True):
         model = build(small)
-        features, _ = model(images, heatmaps)
+        features, _ = model(batch_of(images, heatmaps))
         teacher = features["enhanced"]
         if teach:  # the same numbers as a constant
             teacher = teacher.clone().detach()
@@ -130,7 +141,7 @@ def test_the_consistency_loss_leaves_its_teacher_alone(small, images, heatmaps):
 
 def test_the_contrastive_loss_trains_the_student_and_not_the_branch(small, images, heatmaps):
     model = build(small)
-    features, _ = model(images, heatmaps)
+    features, _ = model(batch_of(images, heatmaps))
     multi_part_contrastive_loss(features["global"], features["part"]).backward()
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in model.part_branch.parameters())
@@ -138,7 +149,7 @@ def test_the_contrastive_loss_trains_the_student_and_not_the_branch(small, image
 
 def test_the_fused_feature_trains_both_branches_alike(small, images, heatmaps):
     # Eq. 8 and 9: the gradients of f_G and f_P are the same.
-    features, _ = build(small)(images, heatmaps)
+    features, _ = build(small)(batch_of(images, heatmaps))
     features["global"].retain_grad()
     features["part"].retain_grad()
     features["fused"].square().sum().backward()
@@ -146,8 +157,7 @@ def test_the_fused_feature_trains_both_branches_alike(small, images, heatmaps):
 
 
 def test_branches_may_have_a_last_stage_of_their_own(small, images, heatmaps):
-    separate = small.model_copy(update={"second_layer4": "separate"})
-    shared, own = build(small), build(separate)
+    shared, own = build(small), build(small, second_layer4="separate")
     extra = own.state_dict().keys() - shared.state_dict().keys()
     assert {key.split(".")[0] for key in extra} == {"branch_layer4"}
     assert own.student.state_dict().keys() == shared.student.state_dict().keys()
@@ -156,17 +166,18 @@ def test_branches_may_have_a_last_stage_of_their_own(small, images, heatmaps):
     ):
         assert torch.equal(theirs, ours) and theirs is not ours, name
     # As long as both stages are equal, so are the features.
-    expected, found = shared(images, heatmaps)[0], own(images, heatmaps)[0]
+    batch = batch_of(images, heatmaps)
+    expected, found = shared(batch).features, own(batch).features
     for name in ALL:
         assert torch.equal(found[name], expected[name])
 
 
 def test_a_separate_last_stage_feeds_the_branches_and_nothing_else(small, images, heatmaps):
-    model = build(small.model_copy(update={"second_layer4": "separate"})).eval()
-    before, _ = model(images, heatmaps)
+    model = build(small, second_layer4="separate").eval()
+    before, _ = model(batch_of(images, heatmaps))
     with torch.no_grad():
         model.branch_layer4[1].bn2.bias += 1
-    after, _ = model(images, heatmaps)
+    after, _ = model(batch_of(images, heatmaps))
     assert torch.equal(after["global"], before["global"])
     for name in ("part", "foreground"):
         assert not torch.equal(after[name], before[name])
@@ -179,11 +190,11 @@ def test_a_separate_last_stage_feeds_the_branches_and_nothing_else(small, images
 
 @pytest.mark.parametrize("layer4", ["shared", "separate"])
 def test_the_network_compiles_in_one_piece_and_trains_alike(small, images, heatmaps, layer4):
-    model = build(small.model_copy(update={"second_layer4": layer4}))
+    model = build(small, second_layer4=layer4)
     # Without Inductor, which takes a minute: what it is given is what is looked at.
     whole = torch.compile(copy.deepcopy(model), backend="aot_eager", fullgraph=True)
     for network in (model, whole):
-        features, logits = network(images, heatmaps)
+        features, logits = network(batch_of(images, heatmaps))
         sum(value.square().mean() for value in (features | logits).values()).backward()
     for (name, plain), ours in zip(model.named_parameters(), whole.parameters(), strict=True):
         if plain.requires_grad:
@@ -193,41 +204,38 @@ def test_the_network_compiles_in_one_piece_and_trains_alike(small, images, heatm
 @pytest.mark.parametrize("layer4", ["shared", "separate"])
 def test_both_last_stages_start_from_pretrained_weights(small, layer4):
     torch.manual_seed(5)
-    weights = Student(small).backbone.state_dict()
-    model = build(small.model_copy(update={"second_layer4": layer4}))
-    model.start_from(weights, Path("resnet18.pth"))
+    weights = build_backbone(small).state_dict()
+    model = build(small, second_layer4=layer4)
+    recipe = Recipe(model=small, settings=model.settings)
+    start_from(model, recipe, weights, Path("resnet18.pth"))
     assert torch.equal(model.student.backbone.conv1.weight, weights["conv1.weight"])
     if layer4 == "separate":
         for name, value in model.branch_layer4.state_dict().items():
             assert torch.equal(value, weights[f"layer4.{name}"])
     with pytest.raises(UserError, match=r"resnet18.pth: does not fit resnet18: it seems to be "):
-        model.start_from({}, Path("resnet18.pth"))
+        start_from(model, recipe, {}, Path("resnet18.pth"))
     weights["layer1.0.conv1.weight"][0] = torch.inf
     with pytest.raises(UserError, match=r"resnet18.pth: NaN or infinite values in layer1.0.conv1"):
-        model.start_from(weights, Path("resnet18.pth"))
+        start_from(model, recipe, weights, Path("resnet18.pth"))
 
 
 def test_a_baseline_has_no_second_last_stage(small):
-    model = build(small.model_copy(update={"second_layer4": "separate"}), **BASELINE)
+    model = build(small, second_layer4="separate", **BASELINE)
     assert model.branch_layer4 is None
 
 
 def test_part_features_can_be_brought_to_one_length(small, images, heatmaps):
-    torch.manual_seed(0)
-    as_is = PGFL(small, LossSettings(), identities=5)
-    unit = PGFL(small.model_copy(update={"part_scale": "unit"}), LossSettings(), identities=5)
+    as_is, unit = build(small), build(small, part_scale="unit")
     unit.load_state_dict(as_is.state_dict())
-    expected, found = as_is(images, heatmaps)[0], unit(images, heatmaps)[0]
+    batch = batch_of(images, heatmaps)
+    expected, found = as_is(batch).features, unit(batch).features
     for name in ("global", "foreground", "enhanced"):
         assert torch.equal(found[name], expected[name]), name
     assert not torch.allclose(found["part"], expected["part"])
 
 
 def test_the_foreground_can_be_matched_to_the_global_feature(small, images, heatmaps):
-    torch.manual_seed(0)
-    loss = LossSettings()
-    matched = small.model_copy(update={"foreground_scale": "matched"})
-    features, _ = PGFL(matched, loss, identities=5)(images, heatmaps)
+    features, _ = build(small, foreground_scale="matched")(batch_of(images, heatmaps))
     f_g, f_f = features["global"], features["foreground"]
     added = features["enhanced"] - f_g
     torch.testing.assert_close(added.norm(dim=1), f_g.norm(dim=1))
@@ -252,7 +260,7 @@ def test_pixels_are_normalised_as_imagenets():
 
 
 def test_the_student_alone_has_no_pose(small):
-    keys = Student(small).state_dict().keys()
+    keys = Student(Settings(), build_backbone(small)).state_dict().keys()
     assert all(key.startswith(("backbone.", "norm.")) for key in keys)
 
 
@@ -262,8 +270,7 @@ def test_attention_does_not_depend_on_how_large_parts_are_pooled(
 ):
     found = {}
     for pooling in ("sum", "mean"):
-        settings = small.model_copy(update={"attention": attention, "part_pooling": pooling})
-        model = build(settings).eval()
+        model = build(small, attention=attention, part_pooling=pooling).eval()
         with torch.no_grad():
             found[pooling] = model.attention(images, heatmaps)
     torch.testing.assert_close(found["mean"], found["sum"])

@@ -6,10 +6,8 @@ from pgfl.recipe import ModelSettings
 
 @pytest.fixture
 def small():
-    """The smallest network that the settings allow to be useful, with one last stage for all."""
-    return ModelSettings(
-        backbone="resnet18", pretrained=False, second_layer4="shared", height=64, width=32
-    )
+    """The smallest network that the settings allow to be useful."""
+    return ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 
 
 @pytest.fixture

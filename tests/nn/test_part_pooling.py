@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgfl.models.part_pooling import pool_parts, resize_heatmaps
+from pgfl.nn.part_pooling import pool_parts, resize_heatmaps
 
 
 def naive_pool(features, heatmaps, reduction):

@@ -4,27 +4,48 @@ import torch
 from safetensors.torch import load_file
 
 from pgfl.errors import UserError
-from pgfl.files import file_hash
-from pgfl.models.matching import FEATURES, Matcher, load_trained
-from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import save_branches, save_student, save_tensors
-from pgfl.recipe import LossSettings
+from pgfl.methods.build import build_network, matcher_of
+from pgfl.methods.pgfl_kd.matching import FEATURES
+from pgfl.methods.pgfl_kd.settings import Settings
+from pgfl.methods.saved import (
+    load_trained,
+    read_metadata,
+    save_branches,
+    save_student,
+    save_tensors,
+)
+from pgfl.nn.batch import Batch
+from pgfl.recipe import Recipe
 
 BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
 
 
-def save_run(folder, settings, **loss):
+def recipe_of(small, **settings):
+    return Recipe(model=small, settings=Settings(**{"second_layer4": "shared"} | settings))
+
+
+def batch_of(images, heatmaps):
+    nobody = torch.zeros(len(images), dtype=torch.int64)
+    return Batch(images, nobody, nobody, heatmaps)
+
+
+def save_run(folder, small, **settings):
     """The two files of a training run, with statistics that tell normalisations apart."""
     torch.manual_seed(0)
-    network = PGFL(settings, LossSettings(**loss), identities=5)
+    recipe = recipe_of(small, **settings)
+    network = build_network(recipe, identities=5)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
             torch.nn.init.uniform_(module.weight, 0.5, 2)
-    save_student(network.student, settings, folder / "model.safetensors")
-    save_branches(network, folder / "model.safetensors", folder / "branches.safetensors")
+    write_run(network, recipe, folder)
     return network.eval()
+
+
+def write_run(network, recipe, folder):
+    save_student(network.student, recipe, folder / "model.safetensors")
+    save_branches(network, recipe, folder / "model.safetensors", folder / "branches.safetensors")
 
 
 @pytest.fixture
@@ -35,8 +56,7 @@ def run(tmp_path, small):
 
 
 def match(run, feature, images, heatmaps, **options):
-    network, settings = load_trained(*run[1:])
-    matcher = Matcher(network, feature, **options)
+    matcher = matcher_of(*load_trained(*run[1:]), feature, **options)
     with torch.inference_mode():
         return matcher(images, heatmaps)
 
@@ -50,7 +70,7 @@ def normalised(feature, norm):
 def test_a_saved_run_gives_the_features_of_the_network_in_memory(run, images, heatmaps, feature):
     network = run[0]
     with torch.no_grad():
-        features, _ = network(images, heatmaps)
+        features, _ = network(batch_of(images, heatmaps))
         expected = features[feature]
         if feature in network.necks:
             expected = network.necks[feature].norm(expected)
@@ -113,7 +133,6 @@ def test_the_fused_feature_follows_from_the_equations(run, images, heatmaps):
 @pytest.mark.parametrize(
     ("feature", "kept"),
     [
-        ("global", {"backbone", "norm"}),
         ("part", {"student", "part_branch"}),
         ("fused", {"student", "part_branch"}),
         ("foreground", {"student"}),
@@ -121,7 +140,7 @@ def test_the_fused_feature_follows_from_the_equations(run, images, heatmaps):
     ],
 )
 def test_only_what_the_feature_needs_is_kept(run, feature, kept):
-    matcher = Matcher(load_trained(*run[1:])[0], feature)
+    matcher = matcher_of(*load_trained(*run[1:]), feature)
     names = [name for name, _ in matcher.network.named_parameters()]
     assert {name.split(".")[0] for name in names} == kept
 
@@ -132,18 +151,16 @@ def test_only_what_the_feature_needs_is_kept(run, feature, kept):
 def test_with_a_last_stage_of_the_branches_a_feature_takes_only_the_stages_it_needs(
     tmp_path, small, images, heatmaps, feature, stages
 ):
-    own = small.model_copy(update={"second_layer4": "separate"})
-    network = save_run(tmp_path, own)
+    network = save_run(tmp_path, small, second_layer4="separate")
     with torch.no_grad():  # no longer a copy of the student's
         network.branch_layer4[0].conv1.weight.mul_(-1)
-    save_student(network.student, own, tmp_path / "model.safetensors")
-    save_branches(network, tmp_path / "model.safetensors", tmp_path / "branches.safetensors")
+    write_run(network, recipe_of(small, second_layer4="separate"), tmp_path)
     files = tmp_path / "model.safetensors", tmp_path / "branches.safetensors"
     with torch.inference_mode():
-        expected = network(images, heatmaps)[0][feature]
+        expected = network(batch_of(images, heatmaps)).features[feature]
     found = match((None, *files), feature, images, heatmaps, after_norm=False)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    names = dict(Matcher(load_trained(*files)[0], feature).named_parameters())
+    names = dict(matcher_of(*load_trained(*files), feature).named_parameters())
     assert sum("layer4.0.conv1" in name for name in names) == stages
 
 
@@ -151,7 +168,7 @@ def test_a_baseline_has_no_part_feature_but_a_foreground(tmp_path, small, images
     save_run(tmp_path, small, **BASELINE)
     files = tmp_path / "model.safetensors", tmp_path / "branches.safetensors"
     with pytest.raises(UserError, match="feature part: this model was trained without"):
-        Matcher(load_trained(*files)[0], "part")
+        matcher_of(*load_trained(*files), "part")
     found = match((None, *files), "foreground", images, heatmaps)
     assert found.shape == (4, 512)
 
@@ -161,7 +178,8 @@ def test_files_of_two_runs_are_refused(run, tmp_path, small):
     _, model, branches = run
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "model.safetensors"
-    save_student(PGFL(small, LossSettings(), 5).student, small, other)
+    recipe = recipe_of(small)
+    save_student(build_network(recipe, 5).student, recipe, other)
     with pytest.raises(
         UserError, match=r"branches\.safetensors: not of the run that made .*other"
     ):
@@ -173,7 +191,7 @@ def test_files_of_two_runs_are_refused(run, tmp_path, small):
 def test_a_missing_or_an_unknown_key_is_named(run, small):
     network, model, branches = run
     state, key = load_file(branches), "part_branch.reductions.3.0.weight"
-    mark = {"student_sha256": file_hash(model)}
+    mark = read_metadata(branches)
     save_tensors({name: value for name, value in state.items() if name != key}, branches, mark)
     with pytest.raises(UserError, match=r"missing: part_branch\.reductions\.3\.0\.weight"):
         load_trained(model, branches)

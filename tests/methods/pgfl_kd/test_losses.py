@@ -8,33 +8,26 @@ from pgfl.losses.consistency import consistency_loss
 from pgfl.losses.identity import identity_loss
 from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
 from pgfl.losses.triplet import batch_hard_triplet_loss
-from pgfl.models import pgfl
-from pgfl.recipe import LossSettings, Recipe
+from pgfl.methods import bot
+from pgfl.methods.build import build_network, method_module
+from pgfl.methods.pgfl_kd import method, network
+from pgfl.methods.pgfl_kd.method import losses
+from pgfl.methods.pgfl_kd.settings import Settings
+from pgfl.nn.batch import Batch, Outputs
+from pgfl.recipe import Recipe, nested
 from pgfl.settings import merged
-from pgfl.training import data, task
-from pgfl.training.task import Batch, losses
+from pgfl.training import data
 
 LABELS = torch.tensor([0, 0, 1, 1])
 
 
-class Fixed(torch.nn.Module):
-    """Answers with prepared features and logits."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        names = ("global", "part", "fused", "foreground", "enhanced")
-        self.features = {name: torch.randn(4, 16) for name in names}
-        self.logits = {name: torch.randn(4, 2) for name in names}
-
-    def forward(self, images, heatmaps):
-        assert images == "images" and heatmaps == "heatmaps"
-        return self.features, self.logits
-
-
 def terms(**settings):
-    model = Fixed()
-    return model, losses(model, Batch("images", LABELS, "heatmaps"), LossSettings(**settings))
+    torch.manual_seed(0)
+    names = ("global", "part", "fused", "foreground", "enhanced")
+    features = {name: torch.randn(4, 16) for name in names}
+    outputs = Outputs(features, {name: torch.randn(4, 2) for name in names})
+    batch = Batch("images", LABELS, LABELS, "heatmaps")
+    return outputs, losses(outputs, batch, Settings(**{"second_layer4": "shared"} | settings))
 
 
 def test_the_paper_has_eight_terms():
@@ -45,9 +38,11 @@ def test_the_paper_has_eight_terms():
     }
 
 
-def test_the_baseline_has_two_terms():
-    _, found = terms(reid_on=("global",), lambda_cl=0, lambda_mcl=0)
+def test_the_baseline_has_two_terms_and_they_are_those_of_the_global_feature():
+    outputs, found = terms(reid_on=("global",), lambda_cl=0, lambda_mcl=0)
     assert list(found) == ["id_global", "triplet_global"]
+    batch = Batch("images", LABELS, LABELS, None)
+    assert bot.losses(outputs, batch, bot.Settings()) == found
 
 
 @pytest.mark.parametrize(("weight", "absent"), [("lambda_cl", "cl"), ("lambda_mcl", "mcl")])
@@ -116,8 +111,9 @@ def test_the_contrastive_term_teaches_global_from_part(settings, temperature, no
     torch.testing.assert_close(found["mcl"], 0.6 * expected)
 
 
+BOT = {"method": "bot"}
 VARIANTS = [
-    ({"reid_on": ["global"], "lambda_cl": 0, "lambda_mcl": 0}, 7),
+    (BOT, 2),
     ({"reid_on": ["global", "fused"], "lambda_cl": 0, "lambda_mcl": 0}, 4),
     ({"reid_on": ["global", "fused"], "lambda_cl": 0, "lambda_mcl": 1}, 3),
     ({"reid_on": ["global", "enhanced"], "lambda_cl": 0, "lambda_mcl": 0}, 4),
@@ -125,32 +121,32 @@ VARIANTS = [
     ({"part_distillation": "consistency"}, 2),
     ({}, 1),
 ]
-"""Settings of the losses, and how many modules idle with them; one is what compiles."""
+"""Variants, and how many modules idle with them; one is what compiles."""
 SMALL = {"backbone": "resnet18", "pretrained": False, "height": 64, "width": 32}
 
 
 def values(recipe):
     """The terms of a network as it starts, of one seed."""
     torch.manual_seed(0)
-    network = pgfl.PGFL(recipe.model, recipe.loss, identities=2)
+    network = build_network(recipe, identities=2)
     images = torch.randint(0, 256, (4, 64, 32, 3)).byte()
     maps = torch.rand(4, 8, 4, 2).flatten(2).softmax(2).view(4, 8, 4, 2)
-    batch = Batch(images, LABELS, maps if recipe.loss.uses_heatmaps else None)
-    return losses(network, batch, recipe.loss)
+    batch = Batch(images, LABELS, LABELS, maps if recipe.settings.needs_heatmaps else None)
+    return method_module(recipe.method).losses(network(batch), batch, recipe.settings)
 
 
-@pytest.mark.parametrize(("loss", "idle"), VARIANTS)
-def test_code_that_counts_as_idle_is_never_run(loss, idle, monkeypatch):
+@pytest.mark.parametrize(("variant", "idle"), VARIANTS)
+def test_code_that_counts_as_idle_is_never_run(variant, idle, monkeypatch):
     """Else an edit of it would not train again what it has changed."""
-    recipe = Recipe.parse({"loss": loss, "model": SMALL})
+    recipe = Recipe.parse(nested(variant) | {"model": SMALL})
     assert len(recipe.idle_code) == idle
-    compiling = Recipe.parse({"loss": loss, "training": {"compile": True}})
+    compiling = Recipe.parse(nested(variant) | {"training": {"compile": True}})
     assert compiling.idle_code == recipe.idle_code - {"pgfl.training.compiled"}
 
     def run(*_, **__):
         raise AssertionError("idle code was run")
 
-    for consumer in (pgfl, task, data):
+    for consumer in (network, method, data):
         for name, value in list(vars(consumer).items()):
             if getattr(value, "__module__", None) in recipe.idle_code:
                 monkeypatch.setattr(consumer, name, run)
@@ -168,20 +164,18 @@ def other_values(section):
                 yield name, value
 
 
-@pytest.mark.parametrize("loss", [loss for loss, _ in VARIANTS])
-@pytest.mark.parametrize("section", ["model", "loss"])
-def test_settings_that_do_not_count_change_no_loss(section, loss):
+@pytest.mark.parametrize("variant", [variant for variant, _ in VARIANTS if variant != BOT])
+def test_settings_that_do_not_count_change_no_loss(variant):
     """Else a change of them would not train again what it has changed."""
-    given = {"loss": loss, "model": SMALL | {"part_pooling": "mean"}}
+    given = nested(variant | {"part_pooling": "mean"}) | {"model": SMALL}
     recipe = Recipe.parse(given)
     expected, tried = values(recipe), 0
-    for name, value in other_values(getattr(recipe, section)):
+    for name, value in other_values(recipe.settings):
         try:
-            other = Recipe.parse(merged(given, {section: {name: value}}))
+            other = Recipe.parse(merged(given, {"settings": {name: value}}))
         except UserError:
             continue
         if other.as_trained() == recipe.as_trained():
             tried += 1
             assert values(other) == expected, (name, value)
-    # The baseline reads nothing of Eq. 1 to 5.
-    assert tried >= 4 or recipe.loss.uses_heatmaps
+    assert tried or recipe.settings == recipe.settings.as_trained()

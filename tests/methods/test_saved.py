@@ -8,24 +8,28 @@ import torch
 
 from pgfl.errors import UserError
 from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
-from pgfl.models.pgfl import PGFL, Student
-from pgfl.models.student_file import load_student, save_student, save_tensors
-from pgfl.recipe import LossSettings
+from pgfl.methods.bot import Student
+from pgfl.methods.build import build_network
+from pgfl.methods.saved import FIRST_FORMAT, load_student, save_student, save_tensors
+from pgfl.nn.backbone import build_backbone
+from pgfl.nn.batch import Batch
+from pgfl.recipe import Recipe
 
 
 @pytest.fixture
 def trained(small, images, heatmaps):
     """A student whose normalisations have seen images."""
     torch.manual_seed(0)
-    model = PGFL(small, LossSettings(), identities=5)
-    model(images, heatmaps)
+    model = build_network(Recipe(model=small), identities=5)
+    nobody = torch.zeros(len(images), dtype=torch.int64)
+    model(Batch(images, nobody, nobody, heatmaps))
     return model.student.eval()
 
 
 @pytest.fixture
 def saved(trained, small, tmp_path):
     path = tmp_path / "model.safetensors"
-    save_student(trained, small, path)
+    save_student(trained, Recipe(model=small), path)
     return path
 
 
@@ -45,21 +49,23 @@ def test_a_student_comes_back_bit_by_bit(trained, small, saved, images):
 def test_saving_again_gives_the_same_bytes(trained, small, saved, tmp_path):
     for attempt in range(8):  # safetensors alone keeps no order in the metadata
         path = tmp_path / f"again{attempt}.safetensors"
-        save_student(trained, small, path)
+        save_student(trained, Recipe(model=small), path)
         assert path.read_bytes() == saved.read_bytes()
 
 
 def test_the_file_holds_nothing_of_the_pose_branches(small, saved):
     with safetensors.safe_open(saved, "pt") as file:
         keys = set(file.keys())
-    assert keys == Student(small).state_dict().keys()
+    student = Student(Recipe(model=small).settings, build_backbone(small))
+    assert keys == student.state_dict().keys()
     assert not any("part" in key or "neck" in key or "classifier" in key for key in keys)
 
 
 def test_the_metadata_says_how_to_feed_the_student(small, saved):
     with safetensors.safe_open(saved, "pt") as file:
         metadata = file.metadata()
-    assert json.loads(metadata["settings"]) == small.model_dump()
+    assert json.loads(metadata["model"]) == small.model_dump()
+    assert (metadata["method"], metadata["settings"]) == ("bot", "{}")
     assert json.loads(metadata["preprocessing"]) == {
         "height": 64,
         "width": 32,
@@ -108,7 +114,8 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 def test_tensors_that_do_not_fit_the_settings_are_refused(trained, small, tmp_path):
     path = tmp_path / "model.safetensors"
-    save_student(trained, small.model_copy(update={"backbone": "resnet50"}), path)
+    other = small.model_copy(update={"backbone": "resnet50"})
+    save_student(trained, Recipe(model=other), path)
     with pytest.raises(UserError, match=r"does not fit Student: missing: backbone.layer1"):
         load_student(path)
 
@@ -125,7 +132,33 @@ def test_weights_that_are_no_numbers_are_refused(trained, small, tmp_path):
 def test_unknown_settings_are_refused(trained, saved, tmp_path):
     with safetensors.safe_open(saved, "pt") as file:
         metadata = file.metadata()
-    settings = json.loads(metadata["settings"]) | {"depth": 9}
-    save_tensors(trained.state_dict(), saved, metadata | {"settings": json.dumps(settings)})
+    model = json.loads(metadata["model"]) | {"depth": 9}
+    save_tensors(trained.state_dict(), saved, metadata | {"model": json.dumps(model)})
     with pytest.raises(UserError, match="depth: no such setting"):
+        load_student(saved)
+
+
+def test_a_student_of_the_first_format_is_still_read(trained, small, saved, images):
+    """Its settings held those of the branches, too."""
+    with safetensors.safe_open(saved, "pt") as file:
+        metadata = file.metadata()
+    settings = small.model_dump() | {"second_layer4": "shared", "attention": "centred"}
+    old = {"format": FIRST_FORMAT, "settings": json.dumps(settings)}
+    save_tensors(trained.state_dict(), saved, old | {"preprocessing": metadata["preprocessing"]})
+    student, model = load_student(saved)
+    assert model == small
+    with torch.inference_mode():
+        trained.to(memory_format=torch.channels_last)
+        assert torch.equal(student(images), trained(images))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("method", "bott", "no method 'bott'; did you mean 'bot'"), ("settings", "[", "do not say")],
+)
+def test_a_method_that_is_not_known_is_refused(trained, saved, key, value, words):
+    with safetensors.safe_open(saved, "pt") as file:
+        metadata = file.metadata()
+    save_tensors(trained.state_dict(), saved, metadata | {key: value})
+    with pytest.raises(UserError, match=words):
         load_student(saved)

@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from pgfl.errors import UserError
-from pgfl.models.pgfl import PGFL
-from pgfl.models.student_file import load_student, save_student
-from pgfl.recipe import LossSettings, ModelSettings
+from pgfl.methods.build import build_network
+from pgfl.methods.pgfl_kd.settings import Settings
+from pgfl.methods.saved import load_student, save_student
+from pgfl.nn.batch import Batch
+from pgfl.recipe import ModelSettings, Recipe
 
 
 class Features(nn.Module):
@@ -42,25 +44,30 @@ def timm(monkeypatch):
 
 
 def settings(**changes):
-    of_tests = {"backbone": "timm:tiny", "second_layer4": "shared", "height": 64, "width": 32}
+    of_tests = {"backbone": "timm:tiny", "height": 64, "width": 32}
     return ModelSettings(**of_tests | changes)
+
+
+def recipe(**changes):
+    return Recipe(model=settings(**changes), settings=Settings(second_layer4="shared"))
 
 
 @pytest.mark.parametrize(("last_stride", "size"), [(1, (4, 2)), (2, (2, 1))])
 def test_a_timm_network_is_a_backbone(timm, last_stride, size):
-    model = PGFL(settings(last_stride=last_stride), LossSettings(), identities=3)
+    model = build_network(recipe(last_stride=last_stride), identities=3)
     assert timm == [("tiny", False, True, 16 * last_stride)]
     images = torch.zeros(2, 64, 32, 3, dtype=torch.uint8)
     assert model.student.feature_map(images).shape == (2, 16, *size)
-    features, logits = model(images, torch.full((2, 8, 4, 2), 1 / 8))
+    nobody = torch.zeros(2, dtype=torch.int64)
+    features, logits = model(Batch(images, nobody, nobody, torch.full((2, 8, 4, 2), 1 / 8)))
     assert features["enhanced"].shape == (2, 16) and logits["fused"].shape == (2, 3)
 
 
 def test_a_student_with_a_timm_backbone_is_saved_and_loaded(timm, tmp_path):
     torch.manual_seed(0)
-    model = PGFL(settings(), LossSettings(), identities=3)
+    model = build_network(recipe(), identities=3)
     path = tmp_path / "model.safetensors"
-    save_student(model.student, settings(), path)
+    save_student(model.student, recipe(), path)
     student, found = load_student(path)
     assert found == settings()
     images = torch.randint(0, 256, (2, 64, 32, 3), dtype=torch.uint8)
@@ -70,7 +77,7 @@ def test_a_student_with_a_timm_backbone_is_saved_and_loaded(timm, tmp_path):
 
 def test_a_network_that_timm_cannot_build_is_one_line(timm):
     with pytest.raises(UserError, match="timm:vit with last_stride 1: no argument") as caught:
-        PGFL(settings(backbone="timm:vit"), LossSettings(), identities=3)
+        build_network(recipe(backbone="timm:vit"), identities=3)
     assert "\n" not in str(caught.value)
 
 
@@ -84,5 +91,5 @@ def test_a_missing_timm_is_one_line(monkeypatch, error):
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Refuse(), *sys.meta_path])
     with pytest.raises(UserError, match=r"pip install -e '.\[timm\]'") as caught:
-        PGFL(settings(), LossSettings(), identities=3)
+        build_network(recipe(), identities=3)
     assert "\n" not in str(caught.value)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pgfl.errors import UserError
-from pgfl.models.part_branch import PartBranch
+from pgfl.methods.pgfl_kd.part_branch import PartBranch
 
 
 def test_each_part_gets_its_own_group_of_channels():

@@ -1,1 +1,0 @@
-"""The student backbone and the two pose-guided branches that train it."""

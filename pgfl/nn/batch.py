@@ -1,0 +1,47 @@
+"""What the loader yields, and what a network makes of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images with their labels, and their maps where the method needs them."""
+
+    images: Tensor
+    """uint8 (N, H, W, 3), RGB, augmented."""
+    labels: Tensor
+    """(N,): identities numbered from 0 in the order of their pids."""
+    camids: Tensor
+    """(N,): cameras as the manifest numbers them."""
+    heatmaps: Tensor | None
+    """(N, 8, h, w), moved with the images; None where no branch needs them."""
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The batch with every tensor changed."""
+        heatmaps = None if self.heatmaps is None else change(self.heatmaps)
+        return replace(self.described(change), images=change(self.images), heatmaps=heatmaps)
+
+    def described(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The batch with what is said of its images changed: labels and cameras."""
+        return replace(self, labels=change(self.labels), camids=change(self.camids))
+
+    def pin_memory(self) -> Self:
+        """Called by the loader, so that copies to a GPU run beside the computing."""
+        return self.mapped(Tensor.pin_memory)
+
+
+class Outputs(NamedTuple):
+    """What a network says of a batch. All rows are images: (N, ...)."""
+
+    features: dict[str, Tensor]
+    """By name: what is trained, distilled or needed by a loss."""
+    logits: dict[str, Tensor]
+    """By name: identity logits (N, identities)."""
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The outputs with every tensor changed."""
+        return type(self)(*({name: change(one) for name, one in part.items()} for part in self))

@@ -9,7 +9,7 @@ min_version("9.20")
 
 sys.path.insert(0, workflow.basedir)
 
-from pgfl.config import check_files
+from pgfl.config.load import check_files
 from pgfl.errors import or_exit
 
 or_exit(check_files, filter(Path.exists, [Path("config.yaml"), *workflow.overwrite_configfiles]))

@@ -193,8 +193,8 @@ def part_branch(device: torch.device, precision: str) -> Iterator[Found]:
 
 def _network(device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:
     """A network on the CPU, and images and maps for it; all smaller where only a CPU computes."""
-    from pgfl.methods.build import build_network
-    from pgfl.recipe import Recipe
+    from pgfl.config.recipe import Recipe
+    from pgfl.networks.build import build_network
 
     torch.manual_seed(0)
     height, width = (128, 64) if device.type == "cuda" else (64, 32)
@@ -310,7 +310,7 @@ def repeats(device: torch.device, precision: str) -> Iterator[Found]:
     """Strict training: the same bits twice, and through a checkpoint in the middle."""
     from trainer import Trainer
 
-    from pgfl.recipe import Recipe
+    from pgfl.config.recipe import Recipe
     from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
 
     model, images, maps = _network(device)

@@ -3,8 +3,8 @@
     python benchmarks/allocator.py [--threads 2] [--only NAME ...] [--smoke]
 
 Prints a Markdown table: the same work in processes that leave glibc's allocator as it is and in
-such that keep what they free (`pgfl.allocator`), as every `pgfl` command does. On a CPU; weights
-and images are random. `--smoke` makes everything tiny, to see that it runs.
+such that keep what they free (`pgfl.runtime.allocator`), as every `pgfl` command does. On a CPU;
+weights and images are random. `--smoke` makes everything tiny, to see that it runs.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import torch
 from processes import alone, peak_mib
 from training import BASELINE, SMOKE, Scale, Trainer, random_batch
 
-from pgfl.allocator import keep_freed_memory
-from pgfl.devices import autocast
 from pgfl.pose.hrnet import PoseNetwork
+from pgfl.runtime.allocator import keep_freed_memory
+from pgfl.runtime.devices import autocast
 
 CPU = torch.device("cpu")
 WARM_UP = 3

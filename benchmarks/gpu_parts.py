@@ -218,7 +218,7 @@ def machine(work: Work) -> None:
 
 
 def _processor() -> str:
-    from pgfl.devices import device_name
+    from pgfl.runtime.devices import device_name
 
     return device_name(torch.device("cpu"))
 
@@ -433,7 +433,7 @@ def training(work: Work) -> None:
 
 def _study(work: Work, precision: str) -> Any:
     """The study's recipe for ten epochs."""
-    from pgfl.recipe import Recipe, TrainingSettings
+    from pgfl.config.recipe import Recipe, TrainingSettings
 
     if precision not in TrainingSettings.model_fields["precision"].annotation.__args__:
         raise ValueError(f"this version's training.precision does not know {precision}")
@@ -666,7 +666,7 @@ def _embedding(work: Work, folder: Path) -> None:
     from inference import bare, draw, make_student
 
     import pgfl
-    from pgfl.images import read_image
+    from pgfl.datasets.images import read_image
 
     backbone, height, width = ("resnet18", 64, 32) if work.small else ("resnet50", 384, 128)
     count, batch = (8, 4) if work.small else (2048, 64)

@@ -28,14 +28,15 @@ from processes import alone, peak_mib
 from training import JPEG_QUALITY, best, print_table
 
 import pgfl
+from pgfl.config.recipe import Recipe
+from pgfl.datasets.images import read_image
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.devices import half_precision, pick_device
-from pgfl.images import read_image
 from pgfl.methods.bot import Student
-from pgfl.methods.saved import save_student
+from pgfl.networks.saved import save_student
 from pgfl.nn.backbone import build_backbone
-from pgfl.recipe import ModelSettings, Recipe
+from pgfl.nn.settings import ModelSettings
+from pgfl.runtime.devices import half_precision, pick_device
 from pgfl.student.embedder import Embedder
 from pgfl.student.features_file import read_features_file, write_features_file
 from pgfl.student.search import nearest

@@ -24,7 +24,7 @@ PLAN = ("-m", "snakemake", "--dry-run", "--quiet", "rules", "progress")
 
 HASHES = """
 import time
-from pgfl.provenance import code_hash
+from pgfl.runtime.provenance import code_hash
 began = time.process_time()
 code_hash("pgfl.training.stage", "pgfl.pose.stage", "pgfl.retrieval.guided")
 print(time.process_time() - began)
@@ -33,7 +33,7 @@ print(time.process_time() - began)
 SETTINGS = """
 import time
 began = time.process_time()
-from pgfl.config import load_config
+from pgfl.config.load import load_config
 load_config({"experiment": "paper"})
 print(time.process_time() - began)
 """

@@ -21,17 +21,17 @@ import h5py
 import numpy as np
 import torch
 
-from pgfl.allocator import keep_freed_memory
+from pgfl.datasets.images import loaded_batches, read_image, resized
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.devices import pick_device
-from pgfl.images import loaded_batches, read_image, resized
 from pgfl.pose.estimators import ESTIMATORS, SMALL_WEIGHTS
 from pgfl.pose.heatmaps import part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator, ready
 from pgfl.pose.settings import Estimator, PoseSettings
 from pgfl.pose.store import HeatmapReader, HeatmapWriter, decode, encode
 from pgfl.pose.views import make_view
+from pgfl.runtime.allocator import keep_freed_memory
+from pgfl.runtime.devices import pick_device
 
 SIZE = (256, 128)
 """Of the drawn photographs, near DukeMTMC-reID's."""

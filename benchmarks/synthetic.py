@@ -13,12 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import read_manifest
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.files import read_json
-from pgfl.images import read_image
 from pgfl.retrieval import evaluate
+from pgfl.runtime.files import read_json
 
 BINS = 8
 

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from pgfl.devices import autocast
-from pgfl.methods.build import build_network, method_module
+from pgfl.config.recipe import Recipe
+from pgfl.networks.build import build_network, method_module
 from pgfl.nn.batch import Batch
-from pgfl.recipe import Recipe
+from pgfl.runtime.devices import autocast
 from pgfl.training.meter import get_total_norm
 
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

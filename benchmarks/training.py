@@ -27,18 +27,18 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from trainer import Trainer
 
-from pgfl.allocator import keep_freed_memory
+from pgfl.config.recipe import Recipe, nested
+from pgfl.datasets.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.devices import autocast, pick_device
-from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.nn.backbone import Normalize
 from pgfl.nn.batch import Batch
 from pgfl.nn.resnet import build_resnet
 from pgfl.pose.heatmaps import merge, spatial_softmax
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
-from pgfl.recipe import Recipe, nested
+from pgfl.runtime.allocator import keep_freed_memory
+from pgfl.runtime.devices import autocast, pick_device
 from pgfl.training.compiled import compiled
 from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from pgfl.devices import autocast
+from pgfl.runtime.devices import autocast
 
 TESTS = Path(__file__).resolve().parent
 # The same few examples at every run; `make fuzz` draws many others.

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pgfl.cli.main import app
-from pgfl.config import load_config
+from pgfl.config.load import load_config
 from pgfl.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ import typer
 from pgfl.errors import UserError
 
 if TYPE_CHECKING:
-    from pgfl.config import Config
+    from pgfl.config.experiment import Config
 
 Out = Annotated[Path, typer.Option(help="What to write; appears whole or not at all.")]
 JsonSettings = Annotated[
@@ -34,7 +34,7 @@ def loaded_config(configfile: Path, overrides: list[str] | None) -> "Config":
     Raises:
         UserError: one line for each thing that is wrong with it.
     """
-    from pgfl.config import check_tables, load_config, overridden, read_yaml
+    from pgfl.config.load import check_tables, load_config, overridden, read_yaml
 
     config = load_config(overridden(read_yaml(configfile), overrides or []))
     check_tables(config)
@@ -68,7 +68,7 @@ def json_shaped(given: str, option: str, shape: Any, words: str) -> Any:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from pgfl.explain import shown, shown_key
+    from pgfl.runtime.messages import shown, shown_key
 
     try:
         return TypeAdapter(shape).validate_python(_json(given, option))
@@ -83,7 +83,7 @@ def json_shaped(given: str, option: str, shape: Any, words: str) -> Any:
 
 
 def _json(given: str, option: str) -> Any:
-    from pgfl.files import read_json
+    from pgfl.runtime.files import read_json
 
     if not given.lstrip().startswith("{"):
         return read_json(Path(given))

@@ -36,8 +36,8 @@ def config_fits(settings: JsonSettings) -> None:
     """Build the network of a recipe without memory, to see that its parts fit each other."""
     import torch
 
-    from pgfl.methods.build import build_network, student_of
-    from pgfl.recipe import Recipe
+    from pgfl.config.recipe import Recipe
+    from pgfl.networks.build import build_network, student_of
 
     recipe = Recipe.parse(json_settings(settings))
     with torch.device("meta"):
@@ -48,7 +48,7 @@ def config_fits(settings: JsonSettings) -> None:
 @app.command("schema")
 def config_schema(out: Out) -> None:
     """Write the JSON schema of the configuration, for editors."""
-    from pgfl.config import Config
-    from pgfl.files import write_json
+    from pgfl.config.experiment import Config
+    from pgfl.runtime.files import write_json
 
     write_json(out, Config.model_json_schema())

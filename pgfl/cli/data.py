@@ -42,7 +42,7 @@ def archive_get(
 ) -> None:
     """Find or download the archive of a data set, and check it; a folder needs `extract` only."""
     from pgfl.datasets.archives import SOURCES
-    from pgfl.obtain import obtain
+    from pgfl.untrusted.obtain import obtain
 
     known(dataset, SOURCES)
     obtain(SOURCES[dataset], out, folder=folder, file=file, url=url)
@@ -94,8 +94,8 @@ def weights_get(
     url: Annotated[str, typer.Option(help="An https address for it.")] = "",
 ) -> None:
     """Find or download pretrained weights (resnet50, hrnet_w48, ...), and check them."""
-    from pgfl.obtain import obtain
-    from pgfl.sources import WEIGHTS
+    from pgfl.config.sources import WEIGHTS
+    from pgfl.untrusted.obtain import obtain
 
     known(name, WEIGHTS)
     obtain(WEIGHTS[name], out, folder=folder, file=file, url=url)
@@ -142,7 +142,8 @@ def own_table(
     force: Annotated[bool, typer.Option("--force", help="Replace a table.")] = False,
 ) -> None:
     """Make the table of a data set of your own from a folder, by the names of its images."""
-    from pgfl.datasets.folder_table import config_lines, table_of_folder, write_table
+    from pgfl.config.own_dataset import config_lines
+    from pgfl.datasets.folder_table import table_of_folder, write_table
     from pgfl.student.folder import find_images
 
     if out.exists() and not force:
@@ -214,7 +215,7 @@ def _checked(dataset: str, images: Path, check_published: bool) -> Any:
     """A data set's table, junk counts and published values, read anew and checked."""
     from importlib import import_module
 
-    from pgfl.config import TRAIN_SET
+    from pgfl.config.experiment import TRAIN_SET
     from pgfl.datasets.manifest import build_manifest
 
     known(dataset, TRAIN_SET)

@@ -8,7 +8,6 @@ import warnings
 
 import typer
 
-from pgfl.allocator import keep_freed_memory
 from pgfl.cli import (
     configuration,
     data,
@@ -20,7 +19,8 @@ from pgfl.cli import (
     training,
 )
 from pgfl.errors import UserError, fail
-from pgfl.orphans import end_with_snakemake
+from pgfl.runtime.allocator import keep_freed_memory
+from pgfl.runtime.orphans import end_with_snakemake
 
 app = typer.Typer(
     help="Pose-guided feature learning with knowledge distillation for occluded person ReID.",

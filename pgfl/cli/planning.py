@@ -32,9 +32,9 @@ def status(
     ] = True,
 ) -> None:
     """Show each training's epoch, losses, time left and device, and what is left to do."""
-    from pgfl.config import load_config, read_yaml
-    from pgfl.plan import make_plan
-    from pgfl.status import left_lines, progress_lines
+    from pgfl.config.load import load_config, read_yaml
+    from pgfl.planning.plan import make_plan
+    from pgfl.planning.status import left_lines, progress_lines
 
     given = dict(pair.partition("=")[::2] for pair in config or [])
     experiment = given.get("experiment")
@@ -68,9 +68,9 @@ def costs(
     """Count the jobs of the workflow by stage, and estimate their GPU hours."""
     import torch
 
-    from pgfl.config import load_config
-    from pgfl.costs import cost_lines
-    from pgfl.plan import make_plan
+    from pgfl.config.load import load_config
+    from pgfl.planning.costs import cost_lines
+    from pgfl.planning.plan import make_plan
 
     torch.set_num_threads(1)  # one image at a time is little work
     plan = make_plan(targets or (), config or ())

@@ -7,7 +7,7 @@ import typer
 
 from pgfl.cli.arguments import JsonSettings, Out, Threads, json_settings
 from pgfl.errors import UserError
-from pgfl.machine import own_gpus
+from pgfl.runtime.machine import own_gpus
 
 Photographs = Annotated[
     bool, typer.Option("--photographs", help="The images are real, not drawn: hrnet_small warns.")

@@ -17,7 +17,7 @@ from pgfl.cli.arguments import (
     known,
 )
 from pgfl.errors import UserError
-from pgfl.machine import own_gpus
+from pgfl.runtime.machine import own_gpus
 
 app = typer.Typer()
 
@@ -164,8 +164,8 @@ def feature_table(
     """Write Table 8: what each feature reaches, and what matching with it costs."""
     import torch
 
+    from pgfl.config.recipe import Recipe
     from pgfl.pose.settings import PoseSettings
-    from pgfl.recipe import Recipe
     from pgfl.reporting.feature_table import write_feature_table
 
     torch.set_num_threads(1)  # counting is little work, and the rule asks for one core
@@ -259,7 +259,7 @@ def diagnose(
     """Look inside trained networks: lengths, attention, each loss's pull at the student."""
     import torch
 
-    from pgfl.recipe import Recipe
+    from pgfl.config.recipe import Recipe
     from pgfl.reporting.diagnosis import Trained, write_diagnosis
 
     torch.set_num_threads(threads)
@@ -348,7 +348,7 @@ def stress(
     """Cover queries step by step from each side and rank again; --out names the CSV."""
     import torch
 
-    from pgfl.config import EvaluationSettings
+    from pgfl.config.experiment import EvaluationSettings
     from pgfl.reporting.stress_figure import write_stress
 
     torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ import typer
 
 from pgfl.cli.arguments import Out, Threads
 from pgfl.errors import UserError
-from pgfl.machine import own_gpus
+from pgfl.runtime.machine import own_gpus
 
 app = typer.Typer()
 
@@ -45,7 +45,7 @@ def evaluate(
     """Evaluate a model on the query and gallery images of a manifest."""
     import torch
 
-    from pgfl.config import EvaluationSettings
+    from pgfl.config.experiment import EvaluationSettings
 
     if queries is not None and use != "global":
         raise UserError(f"--queries: only with the student's own feature, not with --use {use}")

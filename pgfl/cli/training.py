@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pgfl.cli.arguments import JsonSettings, Threads, json_settings
-from pgfl.machine import own_gpus
+from pgfl.runtime.machine import own_gpus
 
 app = typer.Typer()
 
@@ -28,7 +28,7 @@ def train(
     ] = False,
 ) -> None:
     """Train one variant; an interrupted run goes on where it was."""
-    from pgfl.recipe import Recipe
+    from pgfl.config.recipe import Recipe
     from pgfl.training.stage import Inputs, Job, run_training
 
     recipe = Recipe.parse(json_settings(settings))

@@ -17,15 +17,15 @@ from pgfl.datasets import (
 from pgfl.datasets.folders import Layout, files_in, find_root, split_folders
 from pgfl.datasets.origin import write_origin
 from pgfl.errors import UserError
-from pgfl.files import (
+from pgfl.runtime.files import (
     file_hash,
     folders_with,
     link_or_copy,
     text_hash,
     whole_folder,
 )
-from pgfl.obtain import Source, in_words, matches
-from pgfl.packed import names_in, unpack
+from pgfl.untrusted.obtain import Source, in_words, matches
+from pgfl.untrusted.packed import names_in, unpack
 
 LIGHTAS = "https://github.com/lightas"
 

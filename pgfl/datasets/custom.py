@@ -19,8 +19,8 @@ from pgfl.datasets.manifest import (
 from pgfl.datasets.own_checks import doubts, repeated_photographs, repeated_rows
 from pgfl.datasets.own_table import plain_name, read_own_table, spellings
 from pgfl.errors import UserError
-from pgfl.explain import few, shown
-from pgfl.files import link_or_copy, whole_folder
+from pgfl.runtime.files import link_or_copy, whole_folder
+from pgfl.runtime.messages import few, shown
 
 DEFAULT_CAMID = {"train": 0, "query": 0, "gallery": 1}
 """Where the table has no cameras: no match of a query is ever filtered out."""

@@ -1,20 +1,17 @@
 """A folder of images and a pattern of their names to a table, with a split of one's own."""
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from pgfl.combinations import RESERVED
 from pgfl.datasets.manifest import SPLITS
 from pgfl.datasets.name_patterns import Named, read_names, recognised
 from pgfl.errors import UserError
-from pgfl.explain import LOWER_NAME, few, shown
-from pgfl.files import text_hash, whole_file
+from pgfl.runtime.files import text_hash, whole_file
+from pgfl.runtime.messages import few, shown
 
 JUNK = "-1"
 """The person of Market-1501's boxes that show nobody well."""
@@ -102,34 +99,6 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write the CSV whole."""
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def config_lines(path: Path, folder: Path, table: pd.DataFrame) -> list[str]:
-    """What to paste into config.yaml for a table, and what to type then."""
-    from pgfl.config import TRAIN_SET, load_config
-
-    name = re.sub("[^a-z0-9_]", "_", path.stem.lower())
-    if not re.fullmatch(LOWER_NAME, name) or name in {*TRAIN_SET, *RESERVED}:
-        name = "mine"
-    people = table["pid"][table["split"] == "train"].nunique()
-    own = {"table": str(path), "images": str(folder)}
-    own |= {} if people else {"models_of": "market1501"}
-    flow = yaml.safe_dump(own, default_flow_style=True, sort_keys=False, width=9999)
-    lines = ["", "Paste this into config.yaml:", "", "datasets:", f"  {name}: {flow.strip()}"]
-    if 0 < people < load_config({}).training.identities:
-        lines.append(
-            f"training: {{identities: {people}}}  # people in a batch: no more than there are"
-        )
-    made = f"{name if people else 'market1501'}/pgfl_kd/seed0"
-    tests = "query" in set(table["split"])
-    return [
-        *lines,
-        "",
-        "Then check all of it, and train:",
-        "",
-        f"snakemake data/demo/{name}/manifest.csv",
-        f"snakemake runs/demo/{made}/{f'eval/{name}.json' if tests else 'model.safetensors'}",
-    ]
 
 
 def _examples(images: Sequence[str]) -> str:

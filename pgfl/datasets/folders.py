@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pgfl.datasets.listing import Entry, Listing
 from pgfl.errors import UserError
-from pgfl.explain import few
-from pgfl.files import DEPTH, folders_with, scanned
+from pgfl.runtime.files import DEPTH, folders_with, scanned
+from pgfl.runtime.messages import few
 
 KNOWN_EXTRAS = {"thumbs.db", "desktop.ini", "readme.txt", "@eadir"}
 """What Windows, the publishers and disk stations add; hidden files are extras, too."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import cv2
 
+from pgfl.datasets.images import read_image
 from pgfl.errors import UserError
-from pgfl.files import file_hash
-from pgfl.images import read_image
-from pgfl.progress import progress
+from pgfl.runtime.files import file_hash
+from pgfl.runtime.progress import progress
 
 THREADS = 4
 """As many as the workflow counts for a manifest; several of them are made at once."""

@@ -12,8 +12,8 @@ from pgfl.datasets.inspection import inspect_images
 from pgfl.datasets.listing import Counts, Listing, Published
 from pgfl.datasets.listing import Entry as Entry
 from pgfl.errors import UserError
-from pgfl.explain import few, shown, shown_key
-from pgfl.files import text_hash, whole_file, write_json
+from pgfl.runtime.files import text_hash, whole_file, write_json
+from pgfl.runtime.messages import few, shown, shown_key
 
 SPLITS = ("train", "query", "gallery")
 COLUMNS = ("image", "split", "pid", "camid")

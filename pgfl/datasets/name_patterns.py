@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pgfl.errors import UserError
-from pgfl.explain import shown
+from pgfl.runtime.messages import shown
 
 
 class Named(NamedTuple):

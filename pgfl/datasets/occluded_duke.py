@@ -7,8 +7,8 @@ from pgfl.datasets.folders import Layout, files_in, find_root, read_folders, spl
 from pgfl.datasets.listing import Counts, Listing, Published
 from pgfl.datasets.origin import read_origin, write_origin
 from pgfl.errors import UserError
-from pgfl.explain import few, shown
-from pgfl.files import link_or_copy, whole_folder
+from pgfl.runtime.files import link_or_copy, whole_folder
+from pgfl.runtime.messages import few, shown
 
 LAYOUT = Layout("", dukemtmc_reid.FOLDERS, dukemtmc_reid.NAME)
 """Of the images: the layout that `assemble` makes, and that other code bases keep."""

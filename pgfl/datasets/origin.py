@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pgfl.errors import UserError
-from pgfl.files import read_json, write_json
+from pgfl.runtime.files import read_json, write_json
 
 NAME = "origin.json"
 """Lies among the images."""

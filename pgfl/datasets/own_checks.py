@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pgfl.datasets.own_table import DECIMAL
-from pgfl.explain import few, shown
+from pgfl.runtime.messages import few, shown
 
 REWRITTEN = re.compile(r"-?[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+")
 """How spreadsheets write long numbers, of which they have then lost the last digits."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pgfl.errors import UserError
-from pgfl.explain import few, shown
+from pgfl.runtime.messages import few, shown
 
 REQUIRED = ("image", "split", "pid")
 KNOWN = (*REQUIRED, "camid")

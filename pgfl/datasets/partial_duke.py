@@ -16,8 +16,8 @@ from pgfl.datasets import dukemtmc_reid
 from pgfl.datasets.listing import Entry, Listing
 from pgfl.datasets.origin import read_origin, write_origin
 from pgfl.errors import UserError
-from pgfl.files import link_or_copy, text_hash, whole_folder
-from pgfl.progress import progress
+from pgfl.runtime.files import link_or_copy, text_hash, whole_folder
+from pgfl.runtime.progress import progress
 
 PUBLISHED = dukemtmc_reid.PUBLISHED
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pgfl.datasets.own_table import read_own_table, spellings
 from pgfl.errors import UserError
-from pgfl.explain import few, shown
-from pgfl.files import file_hash, read_json, text_hash, write_text
+from pgfl.runtime.files import file_hash, read_json, text_hash, write_text
+from pgfl.runtime.messages import few, shown
 
 NAME = "taken.json"
 """Lies in the data set's folder. No declared output, so that a new taking can still read it."""

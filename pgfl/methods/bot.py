@@ -4,7 +4,7 @@ Re-Identification*, CVPRW 2019. The paper's Model 1, and the student of PGFL-KD.
 from pydantic import Field
 from torch import Tensor, nn
 
-from pgfl.method_settings import MethodSettings
+from pgfl.methods.settings import MethodSettings
 from pgfl.nn.backbone import Normalize
 from pgfl.nn.batch import Batch, Outputs
 from pgfl.nn.bnneck import BNNeck

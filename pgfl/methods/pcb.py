@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pgfl.losses.identity import identity_loss
-from pgfl.method_settings import MethodSettings
+from pgfl.methods.settings import MethodSettings
 from pgfl.nn.backbone import Normalize
 from pgfl.nn.batch import Batch, Outputs
 from pgfl.nn.embedding import Embedding

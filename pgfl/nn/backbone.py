@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
+from pgfl.datasets.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.nn.resnet import CLASSIFIERS, ResNet, build_resnet
+from pgfl.nn.settings import RESNETS, ModelSettings
 from pgfl.nn.timm_backbone import TimmBackbone
-from pgfl.recipe import RESNETS, ModelSettings
-from pgfl.weights import Layout, load_foreign
+from pgfl.untrusted.weights import Layout, load_foreign
 
 
 class Normalize(nn.Module):

@@ -1,6 +1,6 @@
 """Where torchvision's ImageNet weights come from."""
 
-from pgfl.obtain import Source
+from pgfl.untrusted.obtain import Source
 
 IMAGENET: dict[str, Source] = {
     name: Source(

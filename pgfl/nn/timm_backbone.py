@@ -5,7 +5,7 @@ from types import ModuleType
 from torch import Tensor, nn
 
 from pgfl.errors import UserError
-from pgfl.recipe import TIMM
+from pgfl.nn.settings import TIMM
 
 
 class TimmBackbone(nn.Module):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pgfl.files import whole_file
+from pgfl.runtime.files import whole_file
 
 
 class Block(NamedTuple):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgfl.obtain import Source
 from pgfl.pose.settings import Estimator
+from pgfl.untrusted.obtain import Source
 
 OPENMMLAB = "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco/"
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgfl.devices import half_precision
 from pgfl.errors import UserError
 from pgfl.pose.estimators import ESTIMATORS
 from pgfl.pose.settings import Estimator
 from pgfl.pose.views import View
-from pgfl.weights import Layout, load_foreign, read_state
+from pgfl.runtime.devices import half_precision
+from pgfl.untrusted.weights import Layout, load_foreign, read_state
 
 HERE = Path(__file__).resolve().parent
 

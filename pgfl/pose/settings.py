@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pgfl.settings import FilePath, Settings
+from pgfl.runtime.settings import FilePath, Settings
 
 Estimator = Literal[
     "hrnet_small", "hrnet_w32", "hrnet_w48", "hrnet_w32_256x192", "hrnet_w48_256x192"

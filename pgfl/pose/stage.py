@@ -17,12 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from pgfl.datasets.images import loaded_batches, read_image
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import pick_device
 from pgfl.errors import UserError
-from pgfl.files import file_hash, text_hash, whole_file
-from pgfl.images import loaded_batches, read_image
-from pgfl.locks import locked
 from pgfl.pose.blocks import Block, BlockFolder
 from pgfl.pose.check import named
 from pgfl.pose.estimators import architecture_code
@@ -32,7 +29,10 @@ from pgfl.pose.origin import KEPT, is_external
 from pgfl.pose.settings import EXTERNAL, PoseSettings
 from pgfl.pose.store import HeatmapWriter, encode
 from pgfl.pose.views import STRIDE, View, input_size, make_view
-from pgfl.provenance import code_hash
+from pgfl.runtime.devices import pick_device
+from pgfl.runtime.files import file_hash, text_hash, whole_file
+from pgfl.runtime.locks import locked
+from pgfl.runtime.provenance import code_hash
 
 BATCHES_A_BLOCK = 8
 

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.devices import autocast, native_bf16, pick_device
-from pgfl.files import whole_file, write_json
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.keypoints import KEYPOINT_MIRROR
 from pgfl.pose.true_joints import SIGMA, peaks
 from pgfl.pose.views import MIDDLE, STRIDE
+from pgfl.runtime.devices import autocast, native_bf16, pick_device
+from pgfl.runtime.files import whole_file, write_json
 
 HEIGHT, WIDTH = 128, 64
 SEED = 20_000

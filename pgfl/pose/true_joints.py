@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import torch
 
+from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.files import file_hash, whole_file
-from pgfl.images import read_image
 from pgfl.pose.heatmaps import confidences, part_maps
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.store import HeatmapWriter
 from pgfl.pose.views import MIDDLE, STRIDE
+from pgfl.runtime.files import file_hash, whole_file
 
 SIGMA = 1.2
 """Standard deviation of a peak in cells, on maps 16 cells wide."""

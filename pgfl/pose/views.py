@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pgfl.images import resized
+from pgfl.datasets.images import resized
 from pgfl.pose.estimators import ESTIMATORS
 from pgfl.pose.keypoints import KEYPOINT_MIRROR
 from pgfl.pose.settings import PoseSettings

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from pgfl.errors import UserError
-from pgfl.explain import shown
+from pgfl.runtime.messages import shown
 
 
 def finite_numbers(column: pd.Series, what: str, empty: bool = False) -> pd.Series:

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pgfl.files import write_text
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.specs import TableSpec
 from pgfl.reporting.statistics import mean_text
@@ -24,6 +23,7 @@ from pgfl.reporting.summary import (
 )
 from pgfl.reporting.tables import Evaluations, introduction, read_needed, reproduced
 from pgfl.reporting.trace import save_trace
+from pgfl.runtime.files import write_text
 
 REFERENCE, OTHER = STYLES[0]["color"], STYLES[1]["color"]
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pgfl.methods.build import build_network, matcher_of, student_of
+from pgfl.config.recipe import Recipe
+from pgfl.networks.build import build_network, matcher_of, student_of
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.keypoints import PARTS
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.views import STRIDE, input_size
-from pgfl.recipe import Recipe
 
 
 @dataclass(frozen=True)

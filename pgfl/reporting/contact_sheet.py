@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import read_manifest
 from pgfl.datasets.partial_duke import QUARTERS
 from pgfl.errors import UserError
-from pgfl.files import whole_file
-from pgfl.images import read_image
+from pgfl.runtime.files import whole_file
 
 PEOPLE = 8
 WIDTH = 128

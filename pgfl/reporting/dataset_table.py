@@ -6,11 +6,11 @@ import pandas as pd
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.files import read_json
 from pgfl.reporting.paper import dataset_name, read_published
 from pgfl.reporting.summary import NOT_MEASURED, LeftOut, left_out_note
 from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
+from pgfl.runtime.files import read_json
 
 SPLITS = ("train", "gallery", "query")
 TITLE = "The data sets: identities and images of each split"

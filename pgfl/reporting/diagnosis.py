@@ -9,17 +9,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pgfl.config.recipe import Recipe
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import pick_device
 from pgfl.errors import UserError
-from pgfl.methods.build import method_module
-from pgfl.methods.saved import load_trained
+from pgfl.networks.build import method_module
+from pgfl.networks.saved import load_trained
 from pgfl.nn.batch import Batch
 from pgfl.pose.check import open_store
-from pgfl.recipe import Recipe
 from pgfl.reporting.responses import share_on_parts
 from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
+from pgfl.runtime.devices import pick_device
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader
 
 BATCHES = 16

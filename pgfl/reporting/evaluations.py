@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pgfl.errors import UserError
-from pgfl.files import read_json
+from pgfl.runtime.files import read_json
 
 COUNTED = ("query_identities", "query", "gallery")
 """What a table says that its numbers stand on."""

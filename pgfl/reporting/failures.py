@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pgfl.files import write_text
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
 from pgfl.reporting.outcomes import Outcomes, Queries, numbers, read_outcomes
@@ -21,6 +20,7 @@ from pgfl.reporting.ranked_lists import reduced
 from pgfl.reporting.styles import marked
 from pgfl.reporting.trace import Cell, save_trace
 from pgfl.reporting.visibility import visible_keypoints
+from pgfl.runtime.files import write_text
 
 SHOWN = 12
 """Queries on the page."""

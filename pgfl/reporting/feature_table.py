@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from pgfl.config.recipe import Recipe
 from pgfl.errors import UserError
 from pgfl.pose.settings import EXTERNAL, PoseSettings
-from pgfl.recipe import Recipe
 from pgfl.reporting.complexity import (
     Complexity,
     measure_feature,

@@ -7,8 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pgfl.errors import UserError
-from pgfl.explain import short_number
-from pgfl.files import write_text
 from pgfl.reporting.evaluations import (
     Measured,
     check_comparable,
@@ -21,6 +19,8 @@ from pgfl.reporting.specs import PUBLISHED_AS, SWEPT_ON
 from pgfl.reporting.styles import METRICS, STYLES, save_figure
 from pgfl.reporting.tables import reproduced_numbers, traced
 from pgfl.reporting.trace import Cell, save_trace
+from pgfl.runtime.files import write_text
+from pgfl.runtime.messages import short_number
 
 COLUMNS = tuple(f"{SWEPT_ON}.{metric}" for metric in METRICS)
 PUBLISHED_VALUE = 0.25

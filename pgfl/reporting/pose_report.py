@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.files import write_text
-from pgfl.images import read_image
 from pgfl.pose import quality
 from pgfl.pose.check import BLOCK, open_store
 from pgfl.pose.keypoints import PARTS
 from pgfl.pose.store import HeatmapReader
-from pgfl.progress import progress
 from pgfl.reporting.pose_page import (
     EXPLANATION,
     Numbers,
@@ -30,6 +28,8 @@ from pgfl.reporting.pose_page import (
 )
 from pgfl.reporting.pose_pictures import photo_and_parts, sheet_figure
 from pgfl.reporting.styles import save_figure
+from pgfl.runtime.files import write_text
+from pgfl.runtime.progress import progress
 
 ON_PAGE, ON_FIGURE = 24, 14
 """Images of the contact sheet."""

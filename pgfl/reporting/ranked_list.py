@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pgfl.files import whole_file
-from pgfl.images import read_image
+from pgfl.datasets.images import read_image
+from pgfl.runtime.files import whole_file
 
 CELL = (112, 224)
 """Width and height in pixels of the box that every image is fitted into."""

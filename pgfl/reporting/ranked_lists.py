@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Dither
 
-from pgfl.files import whole_file
 from pgfl.reporting.outcomes import Outcomes, Queries, read_outcomes
 from pgfl.reporting.ranked_list import ranked_lists_picture
 from pgfl.reporting.styles import marked
 from pgfl.reporting.trace import Cell, save_trace
+from pgfl.runtime.files import whole_file
 
 COLOURS = 256
 KINDS = ("best", "median", "worst")

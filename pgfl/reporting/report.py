@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pgfl.errors import UserError
-from pgfl.files import whole_file, write_json
+from pgfl.runtime.files import whole_file, write_json
 
 
 def write_report(targets: list[str], config: dict[str, Any], snakefile: Path, out: Path) -> None:

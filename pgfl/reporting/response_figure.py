@@ -9,14 +9,14 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
+from pgfl.datasets.images import read_image, resized
 from pgfl.datasets.manifest import read_manifest
-from pgfl.files import write_text
-from pgfl.images import read_image, resized
-from pgfl.methods.saved import load_student
+from pgfl.networks.saved import load_student
 from pgfl.pose.check import open_store
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
 from pgfl.reporting.styles import marked, save_figure
 from pgfl.reporting.trace import Cell, save_trace
+from pgfl.runtime.files import write_text
 
 TITLE = "Responses to occluded queries"
 QUERIES = 8

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pgfl.devices import half_precision, pick_device
-from pgfl.images import image_batches
-from pgfl.methods.saved import load_student
+from pgfl.datasets.images import image_batches
+from pgfl.networks.saved import load_student
+from pgfl.runtime.devices import half_precision, pick_device
 
 BATCH = 64
 CLEARLY = 2.0

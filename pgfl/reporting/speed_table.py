@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pgfl.datasets.images import read_image, resized
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import device_name, pick_device
-from pgfl.images import read_image, resized
-from pgfl.methods.build import matcher_of
-from pgfl.methods.saved import load_student, load_trained
+from pgfl.networks.build import matcher_of
+from pgfl.networks.saved import load_student, load_trained
+from pgfl.nn.settings import ModelSettings
 from pgfl.pose.heatmaps import part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.views import make_view
-from pgfl.recipe import ModelSettings
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
+from pgfl.runtime.devices import device_name, pick_device
 
 TITLE = "Seconds a query"
 GALLERY = 17_661

@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.files import write_text
-from pgfl.images import read_image
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.response_figure import Students, spread
 from pgfl.reporting.statistics import mean_text, std_text
@@ -21,6 +20,7 @@ from pgfl.reporting.trace import Cell, save_trace
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.obstacles import SIDES
 from pgfl.retrieval.stress import NO_SIDE, cover, stress
+from pgfl.runtime.files import write_text
 
 MEAN = "mean"
 """What stands for the side in a mean over all four."""

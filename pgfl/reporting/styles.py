@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pgfl.files import whole_file
+from pgfl.runtime.files import whole_file
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 """What the curves are of, and what it is called beside them."""

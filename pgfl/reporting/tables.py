@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 
 from pgfl.errors import UserError
-from pgfl.files import write_text
 from pgfl.reporting.evaluations import Measured, check_comparable, read_evaluations
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.specs import PUBLISHED_AS, TABLES, TableSpec
@@ -20,6 +19,7 @@ from pgfl.reporting.summary import (
     left_out_note,
 )
 from pgfl.reporting.trace import Cell, save_trace
+from pgfl.runtime.files import write_text
 
 NOTE = (
     "Percent. `published`: as printed in the paper; `reproduced`: measured here, means over the "
@@ -229,7 +229,7 @@ def data_warning(experiment: str) -> str:
     """What stands above a table whose rows are not from the paper's experiment; else nothing.
 
     Args:
-        experiment: as `pgfl.config.label` calls it.
+        experiment: as `pgfl.config.experiment.label` calls it.
     """
     if experiment == "paper":
         return ""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pgfl.errors import UserError
-from pgfl.files import file_hash, read_json, write_json
 from pgfl.reporting.evaluations import read_evaluation
 from pgfl.reporting.statistics import mean_text
+from pgfl.runtime.files import file_hash, read_json, write_json
 
 FORMAT = "pgfl-trace-1"
 

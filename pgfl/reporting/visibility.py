@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from pgfl.errors import UserError
-from pgfl.files import write_text
 from pgfl.pose.check import open_store
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
@@ -17,6 +16,7 @@ from pgfl.reporting.outcomes import Outcomes, Queries, read_outcomes
 from pgfl.reporting.statistics import std_text
 from pgfl.reporting.styles import METRICS, marked, save_figure, styled
 from pgfl.reporting.trace import Cell, save_trace
+from pgfl.runtime.files import write_text
 
 WIDTH = 3
 """Numbers of visible keypoints in a bin: 0-2, in which nobody counts as found, to 15-17."""

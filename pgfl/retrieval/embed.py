@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pgfl.devices import half_precision
-from pgfl.images import image_batches
-from pgfl.recipe import ModelSettings
+from pgfl.datasets.images import image_batches
+from pgfl.nn.settings import ModelSettings
+from pgfl.runtime.devices import half_precision
 
 
 def embed(
@@ -63,7 +63,7 @@ def batch_features(
         student: in evaluation mode, on any device.
         batches: uint8 (n, H, W, 3), RGB, of the student's input size.
         after_norm: after the BNNeck's normalisation or before it.
-        precision: `fp32`, `half` or `auto` (see `pgfl.devices.half_precision`).
+        precision: `fp32`, `half` or `auto` (see `pgfl.runtime.devices.half_precision`).
 
     Yields:
         float32 (n, c) for each batch, not normalised to length one.

@@ -7,19 +7,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from pgfl.datasets.images import image_batches
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import half_precision, pick_device
-from pgfl.files import file_hash, write_json
-from pgfl.images import image_batches
-from pgfl.methods.build import matcher_of
-from pgfl.methods.saved import load_trained
+from pgfl.networks.build import matcher_of
+from pgfl.networks.saved import load_trained
+from pgfl.nn.settings import ModelSettings
 from pgfl.pose.check import open_store
 from pgfl.pose.store import HeatmapReader
-from pgfl.provenance import code_hash
-from pgfl.recipe import ModelSettings
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.protocols import Protocol
 from pgfl.retrieval.stage import compare
+from pgfl.runtime.devices import half_precision, pick_device
+from pgfl.runtime.files import file_hash, write_json
+from pgfl.runtime.provenance import code_hash
 
 
 def run_guided_evaluation(

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pgfl.files import write_text
 from pgfl.retrieval.distances import Metric, checked_features, distance_blocks, smallest
 from pgfl.retrieval.metrics import rows_by_pid, score
 from pgfl.retrieval.rerank import reranked_blocks
+from pgfl.runtime.files import write_text
 
 TOP = 10
 """As many gallery images are noted for each query."""

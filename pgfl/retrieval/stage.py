@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import pick_device
 from pgfl.errors import UserError
-from pgfl.files import file_hash, write_json
-from pgfl.methods.saved import load_student
-from pgfl.provenance import code_hash
+from pgfl.networks.saved import load_student
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.metrics import Evaluation, evaluate
 from pgfl.retrieval.protocols import Protocol, SingleShot, single_shot
 from pgfl.retrieval.queries import rank_queries, write_queries
 from pgfl.retrieval.rerank import evaluate_reranked
+from pgfl.runtime.devices import pick_device
+from pgfl.runtime.files import file_hash, write_json
+from pgfl.runtime.provenance import code_hash
 
 RANKS = (1, 3, 5, 10)
 SINGLE_SHOT_DRAWS = 100

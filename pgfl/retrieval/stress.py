@@ -8,16 +8,16 @@ import pandas as pd
 import torch
 from torch import nn
 
+from pgfl.datasets.images import loaded_batches, read_image, resized
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import half_precision, pick_device
 from pgfl.errors import UserError
-from pgfl.images import loaded_batches, read_image, resized
-from pgfl.methods.saved import load_student
-from pgfl.recipe import ModelSettings
+from pgfl.networks.saved import load_student
+from pgfl.nn.settings import ModelSettings
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.metrics import evaluate
 from pgfl.retrieval.obstacles import SIDES, Side, covered
+from pgfl.runtime.devices import half_precision, pick_device
 
 NO_SIDE = "none"
 """What stands for the side where nothing is covered."""

@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from pydantic import Field, ValidationError
 
-from pgfl.devices import pick_device
+from pgfl.datasets.images import loaded_batches, read_image, resized, upright_rgb
 from pgfl.errors import UserError
-from pgfl.explain import explain, shown_key
-from pgfl.files import file_hash
-from pgfl.images import loaded_batches, read_image, resized, upright_rgb
-from pgfl.methods.saved import load_student, read_metadata
-from pgfl.recipe import ModelSettings
+from pgfl.networks.saved import load_student, read_metadata
+from pgfl.nn.settings import ModelSettings
 from pgfl.retrieval.embed import batch_features
-from pgfl.settings import Settings
+from pgfl.runtime.devices import pick_device
+from pgfl.runtime.files import file_hash
+from pgfl.runtime.messages import explain, shown_key
+from pgfl.runtime.settings import Settings
 
 AnyImage = str | os.PathLike[str] | Image.Image | np.ndarray
 """A path, a Pillow image, or uint8 (H, W, 3), RGB; of any size."""

@@ -20,10 +20,10 @@ from pgfl import __version__
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
 from pgfl.errors import UserError
-from pgfl.files import whole_file
-from pgfl.methods.saved import load_student
+from pgfl.networks.saved import load_student
 from pgfl.nn.backbone import build_backbone
 from pgfl.reporting.complexity import Complexity, measure
+from pgfl.runtime.files import whole_file
 from pgfl.student.embedder import SHORTEST, Embedder, unit_length
 
 FORMAT = "pgfl-onnx-1"

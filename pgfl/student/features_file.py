@@ -31,8 +31,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pgfl.errors import UserError
-from pgfl.explain import shown, shown_key
-from pgfl.files import whole_file
+from pgfl.runtime.files import whole_file
+from pgfl.runtime.messages import shown, shown_key
 
 FEATURES = "features"
 TEXTS = ("folder", "model_sha256", "precision")

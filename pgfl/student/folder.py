@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pgfl.datasets.images import loaded_batches
 from pgfl.errors import UserError
-from pgfl.explain import shown
-from pgfl.files import text_hash, whole_file
-from pgfl.images import loaded_batches
-from pgfl.locks import locked
 from pgfl.retrieval.embed import batch_features
+from pgfl.runtime.files import text_hash, whole_file
+from pgfl.runtime.locks import locked
+from pgfl.runtime.messages import shown
 from pgfl.student.embedder import Embedder, unit_length
 from pgfl.student.features_file import (
     FeaturesFile,

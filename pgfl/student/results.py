@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from pgfl.files import whole_file, write_text
 from pgfl.reporting.ranked_list import RankedList, draw_ranked_lists, fitted
+from pgfl.runtime.files import whole_file, write_text
 from pgfl.student.features_file import printed
 
 BOX = (160, 240)

@@ -6,9 +6,9 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision, Precision
 
-from pgfl.devices import precision_on
+from pgfl.config.recipe import TrainingSettings
 from pgfl.errors import UserError
-from pgfl.recipe import TrainingSettings
+from pgfl.runtime.devices import precision_on
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Fabric's names."""

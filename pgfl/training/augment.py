@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pgfl.images import IMAGENET_MEAN
+from pgfl.config.recipe import AugmentSettings
+from pgfl.datasets.images import IMAGENET_MEAN
 from pgfl.pose.keypoints import PART_MIRROR
-from pgfl.recipe import AugmentSettings
 
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = (0.3, 1 / 0.3)

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pgfl.files import text_hash, whole_file
+from pgfl.runtime.files import text_hash, whole_file
 
 DIGEST = hashlib.sha256().digest_size
 MOST_ASIDE = 3

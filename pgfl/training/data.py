@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from pgfl.config.recipe import Recipe
+from pgfl.datasets.images import read_image, resized
 from pgfl.errors import UserError
-from pgfl.images import read_image, resized
 from pgfl.nn.batch import Batch
-from pgfl.orphans import die_with_parent
 from pgfl.pose.origin import advice
 from pgfl.pose.store import HeatmapReader
-from pgfl.recipe import Recipe
+from pgfl.runtime.orphans import die_with_parent
 from pgfl.training.augment import Sample, augment
 from pgfl.training.parcel import Parcel
 from pgfl.training.sampler import pk_batches

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pgfl.errors import UserError
-from pgfl.files import file_hash, link_or_copy, read_json, whole_file, whole_folder, write_json
+from pgfl.runtime.files import (
+    file_hash,
+    link_or_copy,
+    read_json,
+    whole_file,
+    whole_folder,
+    write_json,
+)
 
 NAME = "run.json"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pgfl.errors import UserError
-from pgfl.files import write_json
-from pgfl.machine import VISIBLE
-from pgfl.progress import SECONDS_BETWEEN_LINES
+from pgfl.runtime.files import write_json
+from pgfl.runtime.machine import VISIBLE
+from pgfl.runtime.progress import SECONDS_BETWEEN_LINES
 from pgfl.training.meter import Meter
 
 SECONDS_BETWEEN_BARS = 1.0

@@ -8,8 +8,8 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pgfl.methods.build import method_module
-from pgfl.recipe import Recipe, TrainingSettings
+from pgfl.config.recipe import Recipe, TrainingSettings
+from pgfl.networks.build import method_module
 from pgfl.training.arithmetic import check_scale, scaler_of
 from pgfl.training.checkpoint import Resume, load_checkpoint, save_checkpoint, take_up
 from pgfl.training.compiled import compiled

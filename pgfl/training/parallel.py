@@ -21,9 +21,9 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pgfl.devices import pick_device
 from pgfl.errors import UserError
-from pgfl.orphans import GRACE
+from pgfl.runtime.devices import pick_device
+from pgfl.runtime.orphans import GRACE
 from pgfl.training.arithmetic import make_precision
 
 FAILED = "pgfl.errors.UserError: "

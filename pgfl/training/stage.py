@@ -12,20 +12,21 @@ import torch
 from lightning_fabric import Fabric, seed_everything
 from torch import Tensor, nn
 
-from pgfl.allocator import keep_freed_memory
+from pgfl.config.recipe import Recipe
 from pgfl.datasets.manifest import read_manifest
-from pgfl.devices import device_name, pick_device
 from pgfl.errors import UserError
-from pgfl.files import file_hash, whole_file, write_json
-from pgfl.locks import locked
-from pgfl.methods.build import build_network, student_of
-from pgfl.methods.saved import save_branches, save_student
+from pgfl.networks.build import build_network, student_of
+from pgfl.networks.saved import save_branches, save_student
 from pgfl.nn.backbone import load_backbone
+from pgfl.nn.settings import TIMM
 from pgfl.nn.timm_backbone import TimmBackbone
-from pgfl.orphans import end_with
 from pgfl.pose.check import open_store
-from pgfl.provenance import code_hash, environment, git_commit
-from pgfl.recipe import TIMM, Recipe
+from pgfl.runtime.allocator import keep_freed_memory
+from pgfl.runtime.devices import device_name, pick_device
+from pgfl.runtime.files import file_hash, whole_file, write_json
+from pgfl.runtime.locks import locked
+from pgfl.runtime.orphans import end_with
+from pgfl.runtime.provenance import code_hash, environment, git_commit
 from pgfl.training.arithmetic import fabric_precision, set_switches
 from pgfl.training.checkpoint import Resume, remove_checkpoint
 from pgfl.training.data import EpochSampler, TrainingImages, loader_deaths_said, make_loader
@@ -33,7 +34,7 @@ from pgfl.training.finished import keep, take_back
 from pgfl.training.live import Live
 from pgfl.training.loop import History, fit
 from pgfl.training.parallel import launch, make_fabric, synchronise_norms
-from pgfl.weights import read_state
+from pgfl.untrusted.weights import read_state
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from pgfl.config.recipe import Recipe
 from pgfl.methods.bot import Student
-from pgfl.methods.saved import save_student
+from pgfl.networks.saved import save_student
 from pgfl.nn.backbone import build_backbone
-from pgfl.recipe import ModelSettings, Recipe
+from pgfl.nn.settings import ModelSettings
 
 
 def pgfl(*arguments, **options):

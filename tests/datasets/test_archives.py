@@ -17,7 +17,7 @@ from pgfl.datasets.origin import read_origin
 from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
-from pgfl.obtain import find, plain_name
+from pgfl.untrusted.obtain import find, plain_name
 
 SMALL = SyntheticSettings(
     train_identities=4, test_identities=4, images=4, cameras=3, height=32, width=16
@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_read_is_named(unpacked, monkeypatch):
     def scandir(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr("pgfl.files.os.scandir", scandir)
+    monkeypatch.setattr("pgfl.runtime.files.os.scandir", scandir)
     with pytest.raises(UserError, match=rf"{unpacked}: cannot be read \(Permission denied\)"):
         stamp("market1501", unpacked)
 

@@ -7,8 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgfl.config import load_config
-from pgfl.datasets.folder_table import config_lines, table_of_folder
+from pgfl.config.load import load_config
+from pgfl.config.own_dataset import config_lines
+from pgfl.datasets.folder_table import table_of_folder
 from pgfl.datasets.manifest import find_problems
 from pgfl.errors import UserError
 

@@ -15,12 +15,12 @@ from PIL.JpegImagePlugin import get_sampling
 
 from pgfl.datasets import dukemtmc_reid, partial_duke
 from pgfl.datasets.archives import extract
+from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import build_manifest, count, read_manifest, write_manifest
 from pgfl.datasets.partial_duke import choose_crops, make_crops, share_out, write_crop
 from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
-from pgfl.images import read_image
 from pgfl.reporting.contact_sheet import WIDTH, choose_people, contact_sheet
 
 SHARES = {"whole": 0.5, "upper_half": 0.25, "upper_third": 0.25}

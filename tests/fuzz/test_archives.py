@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgfl.files import whole_folder
-from pgfl.obtain import Source, obtain
-from pgfl.packed import unpack
+from pgfl.runtime.files import whole_folder
+from pgfl.untrusted.obtain import Source, obtain
+from pgfl.untrusted.packed import unpack
 
 MEMBERS = {
     "set/train/0001_c1.jpg": b"first" * 30,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgfl.files import read_json
 from pgfl.reporting.comparison import write_comparison
 from pgfl.reporting.specs import comparison_spec
 from pgfl.reporting.trace import follow
+from pgfl.runtime.files import read_json
 
 REPORT = {
     **{"rank1": 50.0, "rank3": 60.0, "rank5": 70.0, "rank10": 80.0, "mAP": 40.0},

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgfl.datasets.images import read_image
 from pgfl.datasets.inspection import Inspected, inspect_images
-from pgfl.images import read_image
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgfl.config import WORKFLOW, Config, load_config, overridden, read_yaml
+from pgfl.config.experiment import Config
+from pgfl.config.load import WORKFLOW, load_config, overridden, read_yaml
+from pgfl.config.recipe import Recipe
 from pgfl.pose.settings import PoseSettings
-from pgfl.recipe import Recipe
 
 PRESETS = sorted(path.stem for path in (WORKFLOW / "experiments").glob("*.yaml"))
 

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgfl.config.recipe import Recipe
 from pgfl.methods.bot import Student
-from pgfl.methods.saved import FORMAT, load_student, save_student
+from pgfl.networks.saved import FORMAT, load_student, save_student
 from pgfl.nn.backbone import build_backbone
-from pgfl.recipe import ModelSettings, Recipe
+from pgfl.nn.settings import ModelSettings
 from pgfl.training.checkpoint import load_checkpoint
-from pgfl.weights import read_state
+from pgfl.untrusted.weights import read_state
 
 STATE = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": torch.ones(3)}
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pgfl.recipe import ModelSettings
+from pgfl.nn.settings import ModelSettings
 
 
 @pytest.fixture

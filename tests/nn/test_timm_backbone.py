@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from pgfl.config.recipe import Recipe
 from pgfl.errors import UserError
-from pgfl.methods.build import build_network
 from pgfl.methods.pgfl_kd.settings import Settings
-from pgfl.methods.saved import load_student, save_student
+from pgfl.networks.build import build_network
+from pgfl.networks.saved import load_student, save_student
 from pgfl.nn.batch import Batch
-from pgfl.recipe import ModelSettings, Recipe
+from pgfl.nn.settings import ModelSettings
 
 
 class Features(nn.Module):

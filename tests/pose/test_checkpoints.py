@@ -21,7 +21,7 @@ from pgfl.errors import UserError
 from pgfl.nn.resnet import build_resnet
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.pose.hrnet import PoseNetwork, load_estimator, ready
-from pgfl.weights import read_state
+from pgfl.untrusted.weights import read_state
 
 MEAN, STD = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 

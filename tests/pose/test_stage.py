@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from pgfl.cli.main import app
 from pgfl.errors import UserError
-from pgfl.files import file_hash
 from pgfl.pose import stage
 from pgfl.pose.blocks import BlockFolder
 from pgfl.pose.check import check_store
@@ -28,6 +27,7 @@ from pgfl.pose.hrnet import load_estimator
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.stage import make_heatmaps
 from pgfl.pose.store import HeatmapReader
+from pgfl.runtime.files import file_hash
 
 SETTINGS = PoseSettings(estimator="hrnet_small", height=128, width=64, batch_size=3)
 
@@ -327,7 +327,7 @@ HOLD = (
 def test_shards_share_the_blocks_and_nobody_computes_the_same_twice(
     person_folder, tmp_path, small_blocks, monkeypatch
 ):
-    monkeypatch.setattr("pgfl.locks.PATIENCE", 0)
+    monkeypatch.setattr("pgfl.runtime.locks.PATIENCE", 0)
     target = tmp_path / "shared.h5"
     command = [sys.executable, "-c", HOLD, str(target.with_suffix(".state"))]
     pipe = subprocess.PIPE

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from pgfl.config import TRAIN_SET
-from pgfl.files import file_hash
-from pgfl.methods.build import build_network
-from pgfl.methods.saved import save_branches, save_student
+from pgfl.config.experiment import TRAIN_SET
+from pgfl.config.recipe import Recipe
+from pgfl.networks.build import build_network
+from pgfl.networks.saved import save_branches, save_student
+from pgfl.nn.settings import ModelSettings
 from pgfl.pose.store import HeatmapWriter
-from pgfl.recipe import ModelSettings, Recipe
 from pgfl.reporting.specs import TABLES
 from pgfl.retrieval.queries import rank_queries, write_queries
+from pgfl.runtime.files import file_hash
 
 
 class Ranked(NamedTuple):

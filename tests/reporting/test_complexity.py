@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from pgfl.config.recipe import Recipe
 from pgfl.errors import UserError
 from pgfl.nn.resnet import build_resnet
+from pgfl.nn.settings import ModelSettings
 from pgfl.pose.settings import PoseSettings
-from pgfl.recipe import ModelSettings, Recipe
 from pgfl.reporting.complexity import (
     Complexity,
     measure,

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from pgfl.config.recipe import Recipe, nested
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.methods.build import build_network
-from pgfl.methods.saved import load_trained, save_branches, save_student
+from pgfl.networks.build import build_network
+from pgfl.networks.saved import load_trained, save_branches, save_student
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
-from pgfl.recipe import Recipe, nested
 from pgfl.reporting import diagnosis
 from pgfl.reporting.diagnosis import Trained, measure, write_diagnosis
 from pgfl.training.data import EpochSampler, TrainingImages, make_loader

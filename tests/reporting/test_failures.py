@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pgfl.files import read_json
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.reporting import failures
 from pgfl.reporting.failures import SHOWN, worst, write_failures
+from pgfl.runtime.files import read_json
 
 
 def test_the_worst_come_first_and_queries_without_a_match_never():

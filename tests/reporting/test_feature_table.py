@@ -3,9 +3,10 @@ import json
 
 import pytest
 
+from pgfl.config.recipe import Recipe
 from pgfl.errors import UserError
+from pgfl.nn.settings import ModelSettings
 from pgfl.pose.settings import PoseSettings
-from pgfl.recipe import ModelSettings, Recipe
 from pgfl.reporting import feature_table
 from pgfl.reporting.complexity import Complexity
 from pgfl.reporting.feature_table import write_feature_table

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from pgfl.config import TRAIN_SET
-from pgfl.files import file_hash
+from pgfl.config.experiment import TRAIN_SET
 from pgfl.reporting.paper import PUBLISHED, dataset_names, read_published
 from pgfl.reporting.specs import TABLES
+from pgfl.runtime.files import file_hash
 
 OURS = "PGFL-KD (Ours)"
 SIX = "6 (MB-SAB+FEB w/ C)"

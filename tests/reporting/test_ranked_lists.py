@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pgfl.files import read_json
 from pgfl.reporting.outcomes import Outcomes, read_outcomes
 from pgfl.reporting.ranked_list import RIGHT, WRONG
 from pgfl.reporting.ranked_lists import chosen, draw_ranked_lists_of
+from pgfl.runtime.files import read_json
 
 
 def outcomes(tmp_path, pids, precision):

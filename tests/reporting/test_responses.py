@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from pgfl.datasets.images import read_image, resized
 from pgfl.errors import UserError
-from pgfl.images import read_image, resized
-from pgfl.methods.saved import load_student
+from pgfl.networks.saved import load_student
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
 
 NAMES = ["2.png", "0.png"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pgfl.errors import UserError
-from pgfl.methods.build import matcher_of
-from pgfl.methods.saved import load_student, load_trained
+from pgfl.networks.build import matcher_of
+from pgfl.networks.saved import load_student, load_trained
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.pose.heatmaps import merge, spatial_softmax
 from pgfl.pose.hrnet import load_estimator

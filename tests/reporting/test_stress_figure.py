@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from pgfl.errors import UserError
-from pgfl.files import read_json
 from pgfl.reporting.stress_figure import draw_stress, examples, summarised, write_stress
 from pgfl.retrieval.obstacles import SIDES, covered
 from pgfl.retrieval.stress import covers, stress
+from pgfl.runtime.files import read_json
 
 SHARES = [0.3, 0.6]
 

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from pgfl.errors import UserError
-from pgfl.files import read_json
 from pgfl.reporting.training_curves import draw, draw_training_curves, heading, read_history
+from pgfl.runtime.files import read_json
 
 TERMS = {"id_global": 4.0, "triplet_global": 1.0}
 

@@ -8,7 +8,6 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from pgfl.errors import UserError
-from pgfl.files import read_json
 from pgfl.pose.store import HeatmapWriter
 from pgfl.reporting.visibility import (
     BINS,
@@ -19,6 +18,7 @@ from pgfl.reporting.visibility import (
     summarised,
     write_visibility,
 )
+from pgfl.runtime.files import read_json
 
 
 def test_bins_are_threes_of_all_numbers_of_keypoints():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from pgfl.datasets.images import read_image, resized
 from pgfl.errors import UserError
-from pgfl.images import read_image, resized
 from pgfl.retrieval.embed import embed
 
 NAMES = ["03.png", "00.png", "11.png", "05.png", "00.png"]

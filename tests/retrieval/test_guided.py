@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from pgfl.config.recipe import Recipe
+from pgfl.datasets.images import read_image, resized
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.files import file_hash
-from pgfl.images import read_image, resized
-from pgfl.methods.build import build_network, matcher_of
-from pgfl.methods.saved import load_trained, save_branches, save_student
+from pgfl.networks.build import build_network, matcher_of
+from pgfl.networks.saved import load_trained, save_branches, save_student
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
-from pgfl.recipe import Recipe
 from pgfl.retrieval import evaluate
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.guided import embed_guided, run_guided_evaluation
 from pgfl.retrieval.stage import run_evaluation
+from pgfl.runtime.files import file_hash
 
 OPTIONS = {"metric": "cosine", "feature": "after_bnneck", "batch_size": 3}
 

@@ -6,10 +6,10 @@ import pytest
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.files import file_hash
 from pgfl.retrieval import evaluate
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.stage import chance, run_evaluation
+from pgfl.runtime.files import file_hash
 
 OPTIONS = {"metric": "cosine", "feature": "after_bnneck", "batch_size": 3}
 

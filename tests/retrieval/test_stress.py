@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 import torch
 
+from pgfl.datasets.images import read_image, resized
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.images import read_image, resized
 from pgfl.retrieval import evaluate
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.obstacles import SIDES, covered

@@ -7,12 +7,13 @@ import safetensors
 import torch
 
 import pgfl
+from pgfl.config.recipe import Recipe
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.methods.build import build_network
-from pgfl.methods.saved import save_student, save_tensors
+from pgfl.networks.build import build_network
+from pgfl.networks.saved import save_student, save_tensors
 from pgfl.nn.batch import Batch
-from pgfl.recipe import ModelSettings, Recipe
+from pgfl.nn.settings import ModelSettings
 
 SETTINGS = ModelSettings(backbone="resnet18", pretrained=False, height=64, width=32)
 SIZES = [(64, 32), (80, 40), (50, 60), (33, 17), (128, 64)]

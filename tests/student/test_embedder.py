@@ -6,13 +6,13 @@ import torch
 from PIL import Image
 
 import pgfl
+from pgfl.datasets.images import read_image, resized
 from pgfl.errors import UserError
-from pgfl.images import read_image, resized
-from pgfl.methods.saved import load_student, save_tensors
+from pgfl.networks.saved import load_student, save_tensors
 from pgfl.retrieval.embed import embed
 from pgfl.student.embedder import unit_length
 from pgfl.student.folder import find_images
-from pgfl.weights import read_state
+from pgfl.untrusted.weights import read_state
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])

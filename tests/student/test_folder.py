@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import pgfl
-from pgfl import locks
 from pgfl.errors import UserError
+from pgfl.runtime import locks
 from pgfl.student import folder
 from pgfl.student.folder import embed_folder, find_images
 
@@ -65,7 +65,7 @@ def test_names_that_cannot_be_stored_are_refused_before_any_work(student, people
 def test_two_at_once_do_not_spoil_each_other(student, people, tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0)
     code = (
-        "import sys; from pathlib import Path; from pgfl.locks import locked\n"
+        "import sys; from pathlib import Path; from pgfl.runtime.locks import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / ".out.parts")]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
+from pgfl.config.recipe import Recipe
 from pgfl.pose.store import HeatmapWriter
-from pgfl.recipe import Recipe
 from pgfl.training.stage import Inputs
 
 

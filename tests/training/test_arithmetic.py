@@ -3,8 +3,8 @@ import os
 import pytest
 import torch
 
-from pgfl.devices import autocast, precision_on
-from pgfl.recipe import TrainingSettings
+from pgfl.config.recipe import TrainingSettings
+from pgfl.runtime.devices import autocast, precision_on
 from pgfl.training.arithmetic import fabric_precision, set_switches
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -15,7 +15,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
     [(CPU, True, "bf16"), (CPU, False, "fp32"), (CUDA, True, "bf16"), (CUDA, False, "fp16")],
 )
 def test_auto_takes_what_the_hardware_has(monkeypatch, device, native, expected):
-    monkeypatch.setattr("pgfl.devices.native_bf16", lambda device: native)
+    monkeypatch.setattr("pgfl.runtime.devices.native_bf16", lambda device: native)
     assert precision_on(device, "auto") == expected
     assert [precision_on(device, name) for name in ("fp32", "fp16")] == ["fp32", "fp16"]
     assert fabric_precision(device, TrainingSettings(precision="fp16")) == "16-mixed"

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgfl.images import resized
+from pgfl.config.recipe import AugmentSettings
+from pgfl.datasets.images import resized
 from pgfl.nn.part_pooling import resize_heatmaps
 from pgfl.pose.keypoints import PARTS
-from pgfl.recipe import AugmentSettings
 from pgfl.training.augment import ERASED_AREA, MEAN_COLOUR, Sample, augment, erase, flip, shift
 
 CELL = 4

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgfl.datasets.images import read_image, resized
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.images import read_image, resized
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
 from pgfl.training.data import (
     EpochSampler,
@@ -85,7 +85,7 @@ import torch
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.pose.store import HeatmapReader
-from pgfl.recipe import Recipe
+from pgfl.config.recipe import Recipe
 from pgfl.training.data import EpochSampler, TrainingImages, batches, make_loader
 
 torch.set_num_threads(1)

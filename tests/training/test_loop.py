@@ -6,10 +6,10 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from pgfl.config.recipe import Recipe, TrainingSettings
 from pgfl.errors import UserError
-from pgfl.methods.build import build_network, method_module
+from pgfl.networks.build import build_network, method_module
 from pgfl.nn.batch import Batch, Outputs
-from pgfl.recipe import Recipe, TrainingSettings
 from pgfl.training import loop
 from pgfl.training.checkpoint import Resume, load_checkpoint, remove_checkpoint
 from pgfl.training.live import Live

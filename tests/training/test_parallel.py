@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from pgfl.config.recipe import Recipe, nested
 from pgfl.errors import UserError
-from pgfl.methods.saved import load_student
-from pgfl.recipe import Recipe, nested
+from pgfl.networks.saved import load_student
 from pgfl.training import loop, parallel
 from pgfl.training.parallel import SyncedBatchNorm, make_fabric, synchronise_norms
 from pgfl.training.stage import Job, run_training
@@ -26,9 +26,9 @@ from pathlib import Path
 import torch
 from lightning_fabric import seed_everything
 
-from pgfl.methods.build import build_network
+from pgfl.networks.build import build_network
 from pgfl.nn.batch import Batch
-from pgfl.recipe import Recipe
+from pgfl.config.recipe import Recipe
 from pgfl.training.checkpoint import Resume
 from pgfl.training.data import EpochSampler
 from pgfl.training.live import Live

@@ -19,12 +19,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from pgfl.devices import device_name
 from pgfl.errors import UserError
-from pgfl.files import file_hash
 from pgfl.methods.pgfl_kd.settings import Settings
-from pgfl.methods.saved import load_student
+from pgfl.networks.saved import load_student
 from pgfl.nn.resnet import build_resnet
+from pgfl.runtime.devices import device_name
+from pgfl.runtime.files import file_hash
 from pgfl.training import loop, stage
 from pgfl.training.checkpoint import Resume, save_checkpoint
 from pgfl.training.stage import Job, run_training
@@ -235,7 +235,9 @@ def test_weights_that_a_recipe_does_not_start_from_are_refused(data, make_recipe
 def test_a_run_of_another_precision_is_another_run(data, make_recipe, tmp_path, monkeypatch):
     recipe = make_recipe(precision="auto")
     for native in (True, False):
-        monkeypatch.setattr("pgfl.devices.native_bf16", lambda device, native=native: native)
+        monkeypatch.setattr(
+            "pgfl.runtime.devices.native_bf16", lambda device, native=native: native
+        )
         identity = stage._identity(data, recipe, seed=0)
         assert identity["precision"] == ("bf16-mixed" if native else "32-true")
 
@@ -336,13 +338,13 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(
 
 
 def test_a_second_process_does_not_train_the_same(data, make_recipe, tmp_path, monkeypatch):
-    code = "import sys; from pathlib import Path; from pgfl.locks import locked\n"
+    code = "import sys; from pathlib import Path; from pgfl.runtime.locks import locked\n"
     code += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "state")]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        monkeypatch.setattr("pgfl.locks.PATIENCE", 0)
+        monkeypatch.setattr("pgfl.runtime.locks.PATIENCE", 0)
         with pytest.raises(UserError, match=f"state is in use by process {holder.pid} on "):
             train(data, make_recipe(), tmp_path)
         holder.stdin.close()

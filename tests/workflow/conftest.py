@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pgfl.locks import locked
+from pgfl.runtime.locks import locked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "pgfl", "envs")

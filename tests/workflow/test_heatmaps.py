@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pgfl.files import file_hash
 from pgfl.pose.keypoints import GROUPS
+from pgfl.runtime.files import file_hash
 
 MANIFEST = "data/demo/market1501/manifest.csv"
 HEATMAPS = "cache/demo/heatmaps/market1501/train.h5"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pgfl.errors import UserError
-from pgfl.plan import make_plan
+from pgfl.planning.plan import make_plan
 
 MODEL = "runs/demo/market1501/baseline/seed0/model.safetensors"
 

@@ -186,7 +186,9 @@ def touch_made(root):
 def comments(root):
     edit(root, "pgfl/training/loop.py", "import torch\n", "# why\nimport torch\n")
     edit(root, "pgfl/losses/triplet.py", "Triplet loss with", "The triplet loss with")
-    edit(root, "pgfl/recipe.py", "Input height in pixels.", "The input's height, in pixels.")
+    edit(
+        root, "pgfl/config/recipe.py", "Input height in pixels.", "The input's height, in pixels."
+    )
     edit(root, "pgfl/pose/hrnet.py", '"""', '"""About: ')
     edit(root, "workflow/variants.yaml", "# Model 2", "# The second model")
     edit(root, "workflow/rules/training.smk", "# One job", "# A job")
@@ -196,10 +198,15 @@ def comments(root):
 def unrelated(root):
     edit(root, "pgfl/cli/main.py", "import typer\n", "import typer\n\nUNUSED = 1\n")
     edit(root, "pgfl/pose/train_small.py", "BLOCK = 200", "BLOCK = 100")
-    edit(root, "pgfl/progress.py", "SECONDS_BETWEEN_LINES = 20", "SECONDS_BETWEEN_LINES = 30")
+    edit(
+        root,
+        "pgfl/runtime/progress.py",
+        "SECONDS_BETWEEN_LINES = 20",
+        "SECONDS_BETWEEN_LINES = 30",
+    )
     edit(root, "pgfl/training/live.py", "BAR = 20", "BAR = 30")
-    edit(root, "pgfl/obtain.py", "TIMEOUT_SECONDS = 60", "TIMEOUT_SECONDS = 90")
-    edit(root, "pgfl/locks.py", "PATIENCE = 15.0", "PATIENCE = 20.0")
+    edit(root, "pgfl/untrusted/obtain.py", "TIMEOUT_SECONDS = 60", "TIMEOUT_SECONDS = 90")
+    edit(root, "pgfl/runtime/locks.py", "PATIENCE = 15.0", "PATIENCE = 20.0")
     edit(root, "pgfl/__init__.py", '__version__ = "', '__version__ = "9')
 
 

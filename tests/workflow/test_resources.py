@@ -11,7 +11,7 @@ RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules"
 STAND_IN = """
 import os, sys, time
 from pathlib import Path
-from pgfl.machine import own_gpus
+from pgfl.runtime.machine import own_gpus
 
 given = dict(zip(sys.argv, sys.argv[1:]))
 out, command = Path(given["--out"]), sys.argv[1]

@@ -15,8 +15,8 @@ import time
 
 import pytest
 
-from pgfl.files import read_json
-from pgfl.machine import memory_mb
+from pgfl.runtime.files import read_json
+from pgfl.runtime.machine import memory_mb
 
 pytestmark = pytest.mark.skipif(
     "PGFL_TEST_SLURM" not in os.environ, reason="make test-slurm sets up a Slurm and runs this"

@@ -11,24 +11,25 @@ from functools import cache
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
-from pgfl.at_hand import find_at_hand, is_assembled, left_out_lines
-from pgfl.config import TRAIN_SET, check_tables, label, load_config
+from pgfl.planning.at_hand import find_at_hand, is_assembled, left_out_lines
+from pgfl.config.experiment import TRAIN_SET
+from pgfl.config.load import check_tables, label, load_config
 from pgfl.datasets.archives import SOURCES
 from pgfl.datasets.archives import stamp as stamp_of_folder
 from pgfl.datasets.taken import stamp_of
 from pgfl.errors import UserError, fail, or_exit
-from pgfl.explain import short_number
-from pgfl.failures import explain
-from pgfl.locks import join
-from pgfl.machine import memory_mb, visible_gpus
-from pgfl.obtain import find as find_source
-from pgfl.orphans import SNAKEMAKE
+from pgfl.runtime.messages import short_number
+from pgfl.planning.failures import explain
+from pgfl.runtime.locks import join
+from pgfl.runtime.machine import memory_mb, visible_gpus
+from pgfl.untrusted.obtain import find as find_source
+from pgfl.runtime.orphans import SNAKEMAKE
 from pgfl.pose.estimators import SMALL_WEIGHTS, architecture_code
-from pgfl.provenance import code_hash
-from pgfl.recipe import TIMM
+from pgfl.runtime.provenance import code_hash
+from pgfl.nn.settings import TIMM
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
 from pgfl.reporting.specs import SWEPT_ON, TABLES
-from pgfl.targets import check_targets, is_own_file
+from pgfl.planning.targets import check_targets, is_own_file
 
 settings = or_exit(load_config, config)
 # A table that is gone must not pass for "nothing to be done" because its copy is still there.

@@ -1,7 +1,7 @@
 # HRNet runs here, once for each image, and nowhere else.
 from pgfl.pose.origin import check_links, is_external, stamp
 from pgfl.pose.settings import EXTERNAL
-from pgfl.sources import WEIGHTS
+from pgfl.config.sources import WEIGHTS
 
 WEIGHTS_FOLDER = "cache/weights"
 

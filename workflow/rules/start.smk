@@ -1,9 +1,9 @@
 # What the workflow says before its first job: what it trains, on which data, and what is missing.
 from collections import defaultdict
 
-from pgfl.files import write_json
-from pgfl.obtain import can_be_had, explain_missing
-from pgfl.plan import PLAN_FILE
+from pgfl.runtime.files import write_json
+from pgfl.untrusted.obtain import can_be_had, explain_missing
+from pgfl.planning.plan import PLAN_FILE
 
 
 def wanted_file(job):

@@ -17,7 +17,7 @@ import numpy as np
 from pgfl.datasets.synthetic.crops import Crop, Occlusion, render
 from pgfl.datasets.synthetic.identity import Identity, sample_identity
 from pgfl.datasets.synthetic.settings import SyntheticSettings
-from pgfl.files import whole_file
+from pgfl.runtime.files import whole_file
 
 JPEG_QUALITY = 92
 STRANGERS = 6

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pgfl.settings import Settings
+from pgfl.runtime.settings import Settings
 
 
 class SyntheticSettings(Settings):

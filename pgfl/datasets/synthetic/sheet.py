@@ -11,7 +11,7 @@ import numpy as np
 
 from pgfl.datasets.synthetic.crops import Occlusion, render
 from pgfl.datasets.synthetic.identity import sample_identity
-from pgfl.files import whole_file
+from pgfl.runtime.files import whole_file
 
 COLUMNS: tuple[Occlusion, ...] = ("none",) * 6 + ("object",) * 2 + ("person",) * 2 + ("cut",) * 2
 

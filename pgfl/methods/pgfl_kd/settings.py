@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pgfl.method_settings import MethodSettings
-from pgfl.recipe import RESNETS
+from pgfl.methods.settings import MethodSettings
+from pgfl.nn.settings import RESNETS
 
 if TYPE_CHECKING:
-    from pgfl.recipe import ModelSettings
+    from pgfl.nn.settings import ModelSettings
 
 Feature = Literal["global", "part", "fused", "foreground", "enhanced"]
 """The paper's five: f_G, f_P (SAB), f_V = f_G + f_P, f_F (Eq. 3), f_E = f_F + f_G."""

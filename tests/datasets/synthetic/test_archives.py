@@ -14,13 +14,13 @@ from pgfl.datasets import (
     partial_ilids,
     partial_reid,
 )
+from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import build_manifest
 from pgfl.datasets.synthetic.archives import WRITERS, synthesize
 from pgfl.datasets.synthetic.crops import render
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
-from pgfl.files import file_hash
-from pgfl.images import read_image
+from pgfl.runtime.files import file_hash
 
 SMALL = SyntheticSettings(
     train_identities=4, test_identities=5, images=6, height=48, width=24, cameras=4

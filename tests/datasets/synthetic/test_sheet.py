@@ -2,8 +2,8 @@ import sys
 
 import numpy as np
 
+from pgfl.datasets.images import read_image
 from pgfl.datasets.synthetic.sheet import COLUMNS, main, sheet
-from pgfl.images import read_image
 
 
 def test_a_row_for_each_person_and_a_column_for_each_occlusion(tmp_path, monkeypatch):

@@ -3,19 +3,19 @@ import typing
 import pytest
 import torch
 
+from pgfl.config.recipe import Recipe, nested
 from pgfl.errors import UserError
 from pgfl.losses.consistency import consistency_loss
 from pgfl.losses.identity import identity_loss
 from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
 from pgfl.losses.triplet import batch_hard_triplet_loss
 from pgfl.methods import bot
-from pgfl.methods.build import build_network, method_module
 from pgfl.methods.pgfl_kd import method, network
 from pgfl.methods.pgfl_kd.method import losses
 from pgfl.methods.pgfl_kd.settings import Settings
+from pgfl.networks.build import build_network, method_module
 from pgfl.nn.batch import Batch, Outputs
-from pgfl.recipe import Recipe, nested
-from pgfl.settings import merged
+from pgfl.runtime.settings import merged
 from pgfl.training import data
 
 LABELS = torch.tensor([0, 0, 1, 1])

@@ -3,11 +3,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pgfl.config.recipe import Recipe
 from pgfl.errors import UserError
-from pgfl.methods.build import build_network, matcher_of
 from pgfl.methods.pgfl_kd.matching import FEATURES
 from pgfl.methods.pgfl_kd.settings import Settings
-from pgfl.methods.saved import (
+from pgfl.networks.build import build_network, matcher_of
+from pgfl.networks.saved import (
     load_trained,
     read_metadata,
     save_branches,
@@ -15,7 +16,6 @@ from pgfl.methods.saved import (
     save_tensors,
 )
 from pgfl.nn.batch import Batch
-from pgfl.recipe import Recipe
 
 BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}
 

@@ -4,17 +4,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from pgfl.config.recipe import Recipe
+from pgfl.datasets.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.errors import UserError
-from pgfl.images import IMAGENET_MEAN, IMAGENET_STD
 from pgfl.losses.consistency import consistency_loss
 from pgfl.losses.multi_part_contrastive import multi_part_contrastive_loss
 from pgfl.methods.bot import Student
-from pgfl.methods.build import build_network
 from pgfl.methods.pgfl_kd.settings import Settings
+from pgfl.networks.build import build_network
 from pgfl.nn.backbone import Normalize, build_backbone
 from pgfl.nn.batch import Batch
 from pgfl.nn.part_pooling import pool_parts, resize_heatmaps
-from pgfl.recipe import Recipe
 from pgfl.training.stage import start_from
 
 BASELINE = {"reid_on": ("global",), "lambda_cl": 0, "lambda_mcl": 0}

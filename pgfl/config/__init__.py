@@ -1,0 +1,1 @@
+"""The configuration: what people may set, and what it resolves to."""

@@ -1,0 +1,1 @@
+"""Whole networks: built from a recipe, saved, read again."""

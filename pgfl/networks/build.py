@@ -1,0 +1,69 @@
+"""From a recipe to its network: the one place that imports methods."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from pgfl.config.recipe import Recipe
+from pgfl.errors import UserError
+from pgfl.methods.settings import module_name
+from pgfl.nn.backbone import build_backbone
+
+
+def method_module(method: str) -> ModuleType:
+    """The module of a method, imported now.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    return import_module(module_name(method))
+
+
+def build_network(recipe: Recipe, identities: int) -> nn.Module:
+    """The network of a recipe with random weights.
+
+    Raises:
+        UserError: the backbone does not fit the method.
+    """
+    backbone = build_backbone(recipe.model)
+    return method_module(recipe.method).Network(recipe.settings, backbone, identities)
+
+
+def matcher_of(network: nn.Module, recipe: Recipe, feature: str, after_norm: bool = True) -> Any:
+    """Images and their maps to one of a method's other features (Table 8), and nothing else.
+
+    Args:
+        network: of the recipe; what the feature does not need is removed from it.
+        recipe: its recipe.
+        feature: one of the method's `FEATURES`.
+        after_norm: after the BNNeck's normalisation, where there is one, or before it.
+
+    Raises:
+        UserError: the method, or the network, has no such feature.
+    """
+    module = method_module(recipe.method)
+    known = getattr(module, "FEATURES", ("global",))
+    if feature not in known:
+        raise UserError(f"{recipe.method} has no feature {feature!r}; known: {', '.join(known)}")
+    if feature == "global":
+        return GlobalMatcher(student_of(network, recipe), after_norm)
+    return module.Matcher(network, feature, after_norm)
+
+
+class GlobalMatcher(nn.Module):
+    """The student's own feature, where the others are compared with it; maps are not read."""
+
+    def __init__(self, student: nn.Module, after_norm: bool):
+        super().__init__()
+        self.student, self.after_norm = student, after_norm
+
+    def forward(self, images: Tensor, heatmaps: Tensor | None = None) -> Tensor:
+        """uint8 (N, H, W, 3) to float32 (N, c)."""
+        return self.student(images, self.after_norm)
+
+
+def student_of(network: nn.Module, recipe: Recipe) -> nn.Module:
+    """The pose-free network of one vector an image that a method leaves behind."""
+    return method_module(recipe.method).student(network)

@@ -1,0 +1,1 @@
+"""What the workflow would do, costs, is at, and leaves out."""

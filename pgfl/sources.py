@@ -1,9 +1,0 @@
-"""Every pretrained network that the workflow may need, by name."""
-
-from pgfl.nn.imagenet import IMAGENET
-from pgfl.obtain import Source
-from pgfl.pose.estimators import ESTIMATORS
-
-WEIGHTS: dict[str, Source] = IMAGENET | {
-    name: estimator.weights for name, estimator in ESTIMATORS.items()
-}

@@ -1,0 +1,1 @@
+"""Files that others made. Nothing in them is ever run, and none is used unchecked."""

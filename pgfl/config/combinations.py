@@ -143,6 +143,14 @@ def _comparison(config: Config, where: str, comparison: ComparisonSettings) -> I
             yield f"setting {where}.{setting}: holds a name twice ({twice[0]!r})"
 
 
+def _peers(config: Config) -> Iterator[str]:
+    for unknown in (one for one in config.peers if one not in config.variants):
+        hint = did_you_mean(unknown, config.variants)
+        yield f"setting peers: no {unknown!r}; {hint}"
+    if twice := _repeated(config.peers):
+        yield f"setting peers: holds a name twice ({twice[0]!r})"
+
+
 def _stress(config: Config) -> Iterator[str]:
     for unknown in (one for one in config.stress.test_sets if one not in config.test_sets):
         hint = did_you_mean(unknown, config.test_sets)
@@ -180,6 +188,7 @@ CHECKS: dict[Callable[[Any], Iterator[str]], frozenset[str]] = {
     _devices: RECIPE | {"resources"},
     _batches: RECIPE | {"synthetic", "archives", "datasets"},
     _sweeps: RECIPE | {"sweeps"},
+    _peers: RECIPE | {"peers"},
     _stress: frozenset({"stress", "datasets"}),
     _comparisons: RECIPE | {"sweeps", "datasets", "comparisons"},
 }

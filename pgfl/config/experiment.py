@@ -189,6 +189,8 @@ class Config(Settings):
     variants: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
     """What is trained, by name (a folder's name, too): `method`, what is other than in `model` and
     `training`, and settings of the method."""
+    peers: tuple[str, ...] = ()
+    """Variants of other methods that stand in Tables 2 to 5 beside the baseline and PGFL-KD."""
     sweeps: SweepSettings = SweepSettings()
     comparisons: dict[Annotated[str, Field(pattern=NAME)], ComparisonSettings] = {}
     """Tables of the user's own, by name: `results/compare_{name}.csv`."""

@@ -1,7 +1,8 @@
 """Which runs each table of the paper needs. Imported by the Snakefile, so it stays light."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,35 @@ class TableSpec:
     """Pairs of methods: the first is what the paper says to be better than the second."""
     labels: tuple[str, ...] = ()
     """Columns of words that the paper has before the numbers."""
+    has_peers: bool = False
+    """Whether other methods may stand between the baseline and PGFL-KD."""
 
     @property
     def test_sets(self) -> tuple[str, ...]:
         """The test sets of the columns, in their order."""
         return tuple(dict.fromkeys(column.split(".")[0] for column in self.columns))
 
+    def with_peers(self, variants: Iterable[str]) -> Self:
+        """The table with rows for other methods, and PGFL-KD compared with each of them, too.
+
+        Args:
+            variants: theirs; those that the table has already are passed over. A table of
+                PGFL-KD's own parts stays as it is.
+        """
+        new = {
+            PEERS.get(variant, variant): variant
+            for variant in variants
+            if variant not in self.reproduced.values()
+        }
+        if not self.has_peers or not new:
+            return self
+        first, *rest = self.reproduced.items()
+        compared = (*self.compared, *(("PGFL-KD", method) for method in new))
+        return replace(self, reproduced=dict([first, *new.items(), *rest]), compared=compared)
+
+
+PEERS = {"pcb": "PCB"}
+"""For the variants of other methods, the names that the paper's tables have for them."""
 
 PUBLISHED_AS = {"PGFL-KD": "PGFL-KD (Ours)"}
 """Methods that the paper's tables call otherwise than our rows do."""
@@ -47,6 +71,7 @@ TABLES: dict[int, TableSpec] = {
             "occluded_duke.rank1", "occluded_duke.mAP", "occluded_reid.rank1", "occluded_reid.mAP"
         ),
         reproduced=BOTH,
+        has_peers=True,
     ),
     3: TableSpec(
         title="Comparison with state-of-the-art methods on two partial data sets",
@@ -55,6 +80,7 @@ TABLES: dict[int, TableSpec] = {
             "partial_ilids.rank1", "partial_ilids.rank3",
         ),
         reproduced=BOTH,
+        has_peers=True,
     ),
     4: TableSpec(
         title="Comparison with state-of-the-art methods on Partial-Duke",
@@ -62,11 +88,13 @@ TABLES: dict[int, TableSpec] = {
             "partial_duke.rank1", "partial_duke.rank5", "partial_duke.rank10", "partial_duke.mAP"
         ),
         reproduced=BOTH,
+        has_peers=True,
     ),
     5: TableSpec(
         title="Comparison with state-of-the-art methods on two holistic data sets",
         columns=("market1501.rank1", "market1501.mAP", "dukemtmc_reid.rank1", "dukemtmc_reid.mAP"),
         reproduced=BOTH,
+        has_peers=True,
     ),
     6: TableSpec(
         title="What each part of the method contributes, on Occluded-Duke",

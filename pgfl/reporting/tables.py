@@ -68,7 +68,8 @@ def write_table(
         UserError: an evaluation is missing, cannot be read, or is not what it is given as; or all
             test sets are left out.
     """
-    spec, left_out = TABLES[number], left_out or {}
+    spec = TABLES[number].with_peers(dict.fromkeys(variant for variant, _ in evaluations))
+    left_out = left_out or {}
     measurements = read_needed(spec, evaluations, left_out)
     published = read_published(number)
     published.insert(1, "source", "published")

@@ -273,6 +273,8 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
             {"methods": {"pgfl_kd": {"attention": "dot"}}},
             "attention: dot needs part_pooling: mean",
         ),
+        ({"peers": ["pcbb"]}, "setting peers: no 'pcbb'; did you mean 'pcb'"),
+        ({"peers": ["pcb", "pcb"]}, "setting peers: holds a name twice"),
         ({"methods": {"pcbb": {}}}, "no method 'pcbb'; did you mean 'pcb'"),
         ({"methods": {"pcb": {"parts": 6}}}, "setting methods.pcb.parts: no such setting"),
         ({"variants": {"x": {"method": "hoeid"}}}, "no method 'hoeid'; known: bot, pcb, pgfl_kd"),

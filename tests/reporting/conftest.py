@@ -87,8 +87,8 @@ def make_evaluations(make_run):
     set's, plus 0.5 for each seed's, plus `VALUES`.
     """
 
-    def make(number: int, seeds: int = 2) -> dict[tuple[str, str], list[Path]]:
-        spec = TABLES[number]
+    def make(number: int, seeds: int = 2, peers=()) -> dict[tuple[str, str], list[Path]]:
+        spec = TABLES[number].with_peers(peers)
         return {
             (variant, test_set): [
                 make_run(

@@ -17,9 +17,9 @@ def rows_of(path):
 def write(project, make_evaluations):
     """Writes a table of made-up evaluations; its rows and its Markdown."""
 
-    def write(number, seeds=2, experiment="demo"):
+    def write(number, seeds=2, experiment="demo", peers=()):
         out = project / "results" / f"table{number}.csv"
-        write_table(number, make_evaluations(number, seeds), experiment, out)
+        write_table(number, make_evaluations(number, seeds, peers), experiment, out)
         return rows_of(out), out.with_suffix(".md").read_text()
 
     return write
@@ -47,6 +47,21 @@ def test_reproduced_rows_are_means_over_seeds_and_say_where_they_are_from(write)
     assert (ours["experiment"], ours["seeds"]) == ("demo", "2")
     assert ours["occluded_duke.chance_mAP"] == "2.0"
     assert ours["occluded_duke.mAP.std"] == "0.35"  # 0.5 / sqrt(2)
+
+
+def test_other_methods_stand_between_the_baseline_and_ours(write):
+    rows, text = write(2, peers=("pcb", "mine"))
+    ours = [row for row in rows if row["source"] == "reproduced"]
+    assert [row["method"] for row in ours] == ["Baseline", "PCB", "mine", "PGFL-KD"]
+    assert ours[1]["occluded_duke.rank1"] == "15.2"  # of 15 and 15.5
+    (line,) = (line for line in text.splitlines() if line.startswith("| PCB | 42.6"))
+    assert "15.2" in line  # beside its published number
+    assert "PGFL-KD - PCB" in text or "PGFL-KD | PCB" in text
+
+
+def test_a_table_of_the_methods_own_parts_has_no_other_methods():
+    assert TABLES[6].with_peers(["pcb"]) is TABLES[6]
+    assert TABLES[2].with_peers(["baseline", "pgfl_kd"]) is TABLES[2]
 
 
 def test_one_seed_has_no_spread(write):

@@ -125,7 +125,7 @@ def evaluations_of(variants, test_sets):
 
 def evaluations(number):
     """The evaluation files that a table is made of."""
-    spec = TABLES[number]
+    spec = TABLES[number].with_peers(settings.peers)
     return evaluations_of(spec.reproduced.values(), spec.test_sets)
 
 

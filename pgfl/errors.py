@@ -16,6 +16,19 @@ class UserError(Exception):
     """
 
 
+RAISED = "pgfl.errors.UserError: "
+
+
+def of_another_process(error: Exception) -> UserError | None:
+    """The UserError of another process whose traceback torch has made the message of an exception.
+
+    Returns:
+        None where the other process failed otherwise.
+    """
+    traceback = str(error).strip()
+    return UserError(traceback.rpartition(RAISED)[2]) if RAISED in traceback else None
+
+
 def fail(error: UserError) -> NoReturn:
     """End the program: each line of the message on stderr, status 1."""
     sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))

@@ -14,7 +14,8 @@ from PIL import Image
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
 from pgfl.reporting.outcomes import Outcomes, Queries, numbers, read_outcomes
-from pgfl.reporting.pose_page import PAGE, STYLE, embedded, section
+from pgfl.reporting.pages import embedded, html_page
+from pgfl.reporting.pose_page import STYLE, section
 from pgfl.reporting.ranked_list import RankedList, ranked_lists_picture
 from pgfl.reporting.ranked_lists import reduced
 from pgfl.reporting.styles import marked
@@ -57,7 +58,7 @@ def write_failures(
         body = [_summary(outcomes, visible, places, method)]
         for rank, (place, picture) in enumerate(zip(places, pictures, strict=True), start=1):
             body.append(_query(outcomes, visible[place], place, rank, method, picture, quality))
-        text = PAGE.format(title=escape(title), style=STYLE, body="\n".join(body))
+        text = html_page(title, STYLE, "\n".join(body))
         if len(text) <= LARGEST:
             break
     write_text(out, text)

@@ -1,6 +1,5 @@
 """The HTML of the pose report: one file, no script, nothing fetched, good to print."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from PIL import Image
 
 from pgfl.pose import quality
 from pgfl.pose.keypoints import KEYPOINTS, PARTS
+from pgfl.reporting.pages import embedded, html_page
 from pgfl.reporting.pose_pictures import COLOURS, histogram_page
 
 JPEG_QUALITY = 88
@@ -45,21 +45,6 @@ figcaption { font-size: .75em; line-height: 1.3; overflow-wrap: anywhere; }
 .legend b { display: inline-block; width: 1.4em; border: 1px solid #000; border-radius: 1em;
        text-align: center; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } }
-"""
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-</body>
-</html>
 """
 
 
@@ -149,7 +134,7 @@ def page(
                 "",
             )
         )
-    return PAGE.format(title=escape(title), style=STYLE, body="\n".join(sections))
+    return html_page(title, STYLE, "\n".join(sections))
 
 
 def _of(count: int, numbers: Numbers) -> str:
@@ -260,8 +245,3 @@ def _histograms(confidences: Mapping[str, np.ndarray], threshold: float) -> str:
     histogram_page(confidences, threshold).savefig(buffer, format="png", dpi=120)
     alt = "Histograms of confidence, one for each keypoint"
     return f'<img class="wide" src="{embedded(buffer, "png")}" alt="{alt}">'
-
-
-def embedded(buffer: io.BytesIO, kind: str) -> str:
-    """An image file in memory as a page's `src`: `kind` is `jpeg` or `png`."""
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

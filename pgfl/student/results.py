@@ -1,6 +1,5 @@
 """What a search found, for people: a page, a picture, a table."""
 
-import base64
 import csv
 import io
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from pgfl.reporting.pages import embedded, html_page
 from pgfl.reporting.ranked_list import RankedList, draw_ranked_lists, fitted
 from pgfl.runtime.files import whole_file, write_text
 from pgfl.student.features_file import printed
@@ -41,23 +41,6 @@ figcaption b { font-size: 1.2em; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } }
 """
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{about}
-{sections}
-</body>
-</html>
-"""
-
 
 class Results(NamedTuple):
     """Ranked lists and what is said about them."""
@@ -79,8 +62,7 @@ def write_page(results: Results, out: Path) -> None:
     picture = lru_cache(maxsize=4096)(_embedded)
     about = "\n".join(f'<p class="about">{escape(line)}</p>' for line in results.about)
     sections = "\n".join(_section(row, results.gallery, picture) for row in results.rows)
-    title = escape(results.title)
-    write_text(out, PAGE.format(title=title, style=STYLE, about=about, sections=sections))
+    write_text(out, html_page(results.title, STYLE, f"{about}\n{sections}"))
 
 
 def write_picture(results: Results, out: Path) -> None:
@@ -143,4 +125,4 @@ def _name(path: Path, folder: Path) -> str:
 def _embedded(path: Path) -> str:
     buffer = io.BytesIO()
     fitted(path, *BOX).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return embedded(buffer, "jpeg")

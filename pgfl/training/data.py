@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pgfl.config.recipe import Recipe
 from pgfl.datasets.images import read_image, resized
-from pgfl.errors import UserError
+from pgfl.errors import UserError, of_another_process
 from pgfl.nn.batch import Batch
 from pgfl.pose.origin import advice
 from pgfl.pose.store import HeatmapReader
@@ -198,8 +198,7 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
     try:
         yield from loader
     except UserError as error:
-        # From a worker, torch sends the whole traceback as the message; the last line is ours.
-        raise UserError(str(error).strip().rpartition("pgfl.errors.UserError: ")[2]) from None
+        raise of_another_process(error) or error from None
 
 
 @contextmanager

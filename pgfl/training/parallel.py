@@ -21,12 +21,10 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pgfl.errors import UserError
+from pgfl.errors import UserError, of_another_process
 from pgfl.runtime.devices import pick_device
 from pgfl.runtime.orphans import GRACE
 from pgfl.training.arithmetic import make_precision
-
-FAILED = "pgfl.errors.UserError: "
 
 
 def make_fabric(devices: int, precision: str) -> Fabric:
@@ -97,10 +95,7 @@ def launch(fabric: Fabric, work: Callable[..., None], *arguments: Any) -> None:
         # In one piece: Lightning would look for networks in the arguments and refuse ours.
         fabric.launch(partial(_call, work, arguments))
     except torch.multiprocessing.ProcessRaisedException as error:
-        # The message is the whole traceback of the process; its last line is ours.
-        if FAILED not in str(error):
-            raise
-        raise UserError(str(error).strip().rpartition(FAILED)[2]) from None
+        raise of_another_process(error) or error from None
     finally:
         _stop_processes([child for child in active_children() if child not in before])
 

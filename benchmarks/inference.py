@@ -293,7 +293,7 @@ def search(scale: Scale, folder: Path, threads: int) -> None:
         pieces = vectors(scale.gallery, channels, seed=0)
         write_features_file(path, names, channels, pieces, texts, {})
         print(f"\n### Search in {scale.gallery:,} vectors of {channels} numbers\n")
-        print("| queries | method | s to get ready | s a search | extra MiB |")
+        print("| queries | method | s to get ready | s per search | extra MiB |")
         print("| ---: | --- | ---: | ---: | ---: |", flush=True)
         for queries in scale.queries:
             for method in methods:

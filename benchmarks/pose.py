@@ -145,7 +145,7 @@ def by_batch_size(
     estimators: list[Estimator], sizes: list[int], folder: Path, names: list[str]
 ) -> None:
     """The crop way at the paper's size, by batch size."""
-    print("\n### Images a second by batch size, 384x128 crops\n")
+    print("\n### Images per second by batch size, 384x128 crops\n")
     print("| estimator | precision |" + "".join(f" {size} |" for size in sizes))
     print("| --- | --- |" + " ---: |" * len(sizes))
     for estimator in estimators:
@@ -169,7 +169,7 @@ def store_table(folder: Path, names: list[str]) -> None:
         )
         maps = part_maps(raw, SCALE).numpy()
     print(f"\n### The store: {len(maps)} images, maps of 8x96x32\n")
-    print("| encoding | kB an image | random read, us | largest error / peak | sum off by |")
+    print("| encoding | kB per image | random read, us | largest error / peak | sum off by |")
     print("| --- | ---: | ---: | ---: | ---: |")
     codes = np.rint(maps / maps.max(axis=(2, 3), keepdims=True) * 255).astype(np.uint8)
     plain = {

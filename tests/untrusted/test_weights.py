@@ -122,7 +122,7 @@ def test_anything_but_names_and_tensors_is_an_error(tmp_path, content):
         ),
         (b"\n<!DOCTYPE html><html><title>Sign in</title>", "is a web page"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
-        (gzip.compress(b"weights"), "is a compressed file; unpack it first"),
+        (gzip.compress(b"weights", mtime=0), "is a compressed file; unpack it first"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "is an HDF5 file"),
         (b'{"message": "Not Found"}', "not a weights file, or damaged"),
     ],

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 PAGE = (DOCS / "evidence.md").read_text()
 NAMES = {
     "Model 2": "Model 2, SAB",
@@ -32,19 +34,28 @@ WHEREVER = {
     "Model 4, shared": ("shared", "Model 4, SAB, I, M"),
 }
 VARIANTS = {
-    "baseline": "Model 1, baseline",
-    "sab": "Model 2, SAB",
-    "sab_i": "Model 3, + I",
-    "sab_unit": "Model 2, `part_scale: unit`",
-    "sab_i_unit": "Model 3, `part_scale: unit`",
-    "sab_im_feb": "Model 5, + FEB",
-    "pgfl_kd": "Model 6, PGFL-KD",
-    "pgfl_kd_part_cl": "Table 7's variant",
-    "pgfl_kd_literal": "Model 6, equations as printed",
-    "baseline_4x16": "Model 1, batches of 4 x 16",
-    "pgfl_kd_4x16": "Model 6, batches of 4 x 16",
-    "pgfl_kd_flat": "Model 6, flat maps",
+    "Model 1, baseline": "baseline",
+    "Model 1, batches of 4 x 16": "baseline_4x16",
+    "Model 2, SAB": "sab",
+    "Model 3, + I": "sab_i",
+    "Model 4, SAB, I, M": "sab_im",
+    "Model 5, + FEB": "sab_im_feb",
+    "Model 6, PGFL-KD": "pgfl_kd",
+    "Model 6, flat maps": "pgfl_kd_flat",
+    "Model 6, another image's maps": "pgfl_kd_shuffled",
+    "Model 6, uniform attention": "pgfl_kd_uniform",
+    "Model 6, true joints' maps": "pgfl_kd_true",
+    "Model 2, `part_scale: unit`": "sab_unit",
+    "Model 3, `part_scale: unit`": "sab_i_unit",
+    "Model 4, `part_scale: unit`": "sab_im_unit",
+    "Model 6, `part_scale: unit`": "pgfl_kd_unit",
+    "Table 7's variant": "pgfl_kd_part_cl",
+    "Model 6, equations as printed": "pgfl_kd_literal",
+    "Model 6, batches of 4 x 16": "pgfl_kd_4x16",
 }
+"""The variant of each row of the tables of seeds, † or not."""
+UNIT = {f"Model {n}": f"Model {n}, `part_scale: unit`" for n in (2, 3, 4)}
+UNIT["PGFL-KD"] = "Model 6, `part_scale: unit`"
 
 
 def tables():
@@ -59,7 +70,7 @@ def tables():
 
 
 def results():
-    """{(stage, model): (mAP of seed 0 to 4, the same of new people)}, None where none was run."""
+    """{(stage, model): (mAP per seed, the same of held-out identities)}, None where not run."""
     by_seed = [table for table in tables() if "mean ± std" in table[0]]
     assert len(by_seed) == 2
     return {
@@ -72,11 +83,19 @@ def results():
 
 
 RESULTS = results()
-RUNS = pd.read_csv(DOCS / "evidence.csv")
-EXACT = {
-    (("separate", VARIANTS[run.variant]), run.queries == "new people", run.seed): run.mAP
-    for run in RUNS.itertuples()
+RUNS = pd.read_csv(DOCS / "evidence.csv", keep_default_na=False, dtype={"mAP": str})
+
+
+def model_of(run):
+    """The page's (stage, model) of a row of the CSV."""
+    (name,) = (name for name, variant in VARIANTS.items() if variant == run.variant)
+    return run.second_layer4 or "separate", name + " †" * (run.before_repair == "yes")
+
+
+CELLS = {
+    (model_of(run), run.queries == "held-out", run.seed): run.mAP for run in RUNS.itertuples()
 }
+EXACT = {key: float(mAP) for key, mAP in CELLS.items() if len(mAP.partition(".")[2]) == 3}
 
 
 def find(stage, name):
@@ -94,7 +113,7 @@ def find(stage, name):
 
 
 def differences():
-    """(stage, names, seeds, mAP, mAP of new people) of every row of differences."""
+    """(stage, names, seeds, mAP, mAP of held-out identities) of every row of differences."""
     (table,) = (table for table in tables() if table[0][1:2] == ["seeds"])
     stage = ""
     for name, seeds, here, _, new, _ in table[2:]:
@@ -148,8 +167,96 @@ def test_differences_are_paired_over_the_seeds(stage, name, seeds, here, new):
         assert high == pytest.approx(steps.mean() + half, abs=slack)
 
 
-def test_the_page_shows_the_runs_that_are_kept():
-    assert len(RUNS) > 10
+def test_the_page_and_the_csv_have_the_same_runs():
+    shown = {
+        (model, held_out, seed): mAP
+        for model, both in RESULTS.items()
+        for held_out, values in enumerate(both)
+        for seed, mAP in enumerate(values)
+        if mAP is not None
+    }
+    assert shown.keys() == CELLS.keys()
+    assert len(CELLS) == len(RUNS) > 100
+    for key, mAP in CELLS.items():
+        assert shown[key] == pytest.approx(float(mAP), abs=0.051), key
+
+
+def test_only_runs_whose_model_is_kept_are_unrounded():
     for run in RUNS.itertuples():
-        values = RESULTS["separate", VARIANTS[run.variant]][run.queries == "new people"]
-        assert values[run.seed] == pytest.approx(run.mAP, abs=0.051), run
+        kept = len(run.mAP.partition(".")[2]) == 3
+        columns = (run.rank1, run.seconds, run.git_commit, run.model_sha256)
+        assert all(columns) if kept else not any(columns), run
+
+
+def test_the_csv_names_variants_that_there_are():
+    presets = [ROOT / "workflow/variants.yaml", ROOT / "workflow/experiments/study.yaml"]
+    there = {}
+    for preset in presets:
+        there |= yaml.safe_load(preset.read_text())["variants"]
+    assert set(RUNS["variant"]) <= there.keys()
+    for run in RUNS.itertuples():
+        branches = there[run.variant]["method"] == "pgfl_kd"
+        assert run.second_layer4 in (("separate", "shared") if branches else ("",)), run
+
+
+def test_the_table_of_one_norm_repeats_the_table_of_seeds():
+    (table,) = (table for table in tables() if table[2][0] == "Model 2, default")
+    assert len(table) == 2 + 2 * len(UNIT)
+    for row in table[2:]:
+        label, setting = row[0].split(", ")
+        model = UNIT[label] if setting == "unit" else NAMES[label]
+        here, held_out = RESULTS["separate", model]
+        assert list(map(float, row[1:])) == here[:3] + held_out[:3]
+
+
+def test_the_table_of_first_readings_is_that_of_its_csv():
+    (table,) = (table for table in tables() if "weight" in table[0])
+    printed, last = [], []
+    for model, *cells in table[2:]:
+        *settings, seed, mAP, rank1 = cells
+        if model or any(settings):  # otherwise another seed of the row above
+            last = [model or last[0], *settings]
+        printed.append([*last, seed, mAP, rank1])
+    runs = pd.read_csv(DOCS / "evidence_first_readings.csv", keep_default_na=False, dtype=str)
+    kept = runs.to_numpy().tolist()
+    kept[0][0] = "baseline, its loss times three"
+    assert printed == kept
+
+
+FINDINGS = dict(re.findall(r"^## (\d+)\. .*\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE))
+
+
+def test_each_finding_is_one_paragraph_and_one_picture():
+    assert list(FINDINGS) == [str(number) for number in range(1, len(FINDINGS) + 1)]
+    shown = []
+    for text in FINDINGS.values():
+        claim, picture = text.strip().split("\n\n")
+        assert claim.startswith("**")
+        shown += re.fullmatch(r"!\[[^]]+\]\(images/(evidence_\w+\.png)\)", picture).groups()
+    assert sorted(shown) == sorted(path.name for path in (DOCS / "images").glob("evidence_*.png"))
+
+
+def test_the_page_is_short_before_its_tables():
+    assert len(PAGE.partition("\n|")[0].split()) <= 2500
+
+
+def test_intervals_in_the_text_are_those_of_the_table():
+    """A difference may be told from either side."""
+    text = "\n".join(line for line in PAGE.splitlines() if not line.startswith("|"))
+    number = r"([+-]?\d+\.\d)(?!\d)"
+    told = re.findall(rf"(?<![\d.]){number}\s+to\s+{number}", text)
+    printed = set()
+    for table in tables():
+        for cell in (cell for row in table for cell in row):
+            for low, high in re.findall(rf"\({number} to {number}", cell):
+                printed |= {(float(low), float(high)), (-float(high), -float(low))}
+    assert len(told) > 40
+    assert {(float(low), float(high)) for low, high in told} <= printed
+
+
+def test_links_within_the_page_have_a_heading():
+    headings = re.findall(r"^#+ (.*)", PAGE, re.MULTILINE)
+    there = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    linked = re.findall(r"\]\(#([^)]+)\)", PAGE)
+    assert linked
+    assert set(linked) <= there

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from pgfl.files import whole_file
 from pgfl.reporting.statistics import mean_text, paired_difference
+from pgfl.runtime.files import whole_file
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RUNS = DOCS / "evidence.csv"

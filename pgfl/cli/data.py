@@ -24,10 +24,11 @@ weights_app = typer.Typer(help="Get pretrained weights.", no_args_is_help=True)
 @archive_app.command("synthesize")
 def archive_synthesize(dataset: str, out: Out, settings: JsonSettings = "{}") -> None:
     """Draw a small synthetic archive in a data set's own layout."""
-    from pgfl.datasets.synthetic.archives import WRITERS, synthesize
+    from pgfl.datasets.registry import SOURCES
+    from pgfl.datasets.synthetic.archives import synthesize
     from pgfl.datasets.synthetic.settings import SyntheticSettings
 
-    known(dataset, WRITERS)
+    known(dataset, SOURCES)
     parsed = SyntheticSettings.parse(json_settings(settings), "synthetic")
     print(f"{out}: {synthesize(dataset, out, parsed)} images drawn")
 
@@ -41,7 +42,7 @@ def archive_get(
     url: Annotated[str, typer.Option(help="An https address for it.")] = "",
 ) -> None:
     """Find or download the archive of a data set, and check it; a folder needs `extract` only."""
-    from pgfl.datasets.archives import SOURCES
+    from pgfl.datasets.registry import SOURCES
     from pgfl.untrusted.obtain import obtain
 
     known(dataset, SOURCES)
@@ -55,7 +56,8 @@ def archive_extract(
     out: Out,
 ) -> None:
     """Unpack an archive safely, or lay out the folder that one was unpacked to."""
-    from pgfl.datasets.archives import SOURCES, extract
+    from pgfl.datasets.archives import extract
+    from pgfl.datasets.registry import SOURCES
 
     known(dataset, SOURCES)
     print(f"{out}: {extract(archive, dataset, out)} files")
@@ -213,15 +215,13 @@ def verify(
 
 def _checked(dataset: str, images: Path, check_published: bool) -> Any:
     """A data set's table, junk counts and published values, read anew and checked."""
-    from importlib import import_module
-
-    from pgfl.config.experiment import TRAIN_SET
     from pgfl.datasets.manifest import build_manifest
+    from pgfl.datasets.registry import DATASETS, TRAIN_SET
 
     known(dataset, TRAIN_SET)
-    module = import_module(f"pgfl.datasets.{dataset}")
-    published = module.PUBLISHED if check_published else None
-    return *build_manifest(module.read(images), images.parent, published), published
+    data = DATASETS[dataset]
+    published = data.published if check_published else None
+    return *build_manifest(data.read(images), images.parent, published), published
 
 
 def _say_counts(what: str, table: Any) -> None:

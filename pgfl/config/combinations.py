@@ -6,7 +6,7 @@ from typing import Any
 from pgfl.config.experiment import ComparisonSettings, Config
 from pgfl.config.recipe import TrainingSettings
 from pgfl.config.sources import WEIGHTS
-from pgfl.datasets.archives import SOURCES
+from pgfl.datasets.registry import SOURCES
 from pgfl.runtime.messages import did_you_mean, shown, shown_key
 from pgfl.untrusted.obtain import ALLOWED
 

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from pgfl.config.recipe import DEFAULT_METHOD, Recipe, TrainingSettings, nested
 from pgfl.datasets.own_table import read_own_table
+from pgfl.datasets.registry import DATASETS, SOURCES, TRAIN_SET
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
 from pgfl.methods import METHODS
@@ -26,42 +27,8 @@ from pgfl.runtime.messages import (
 )
 from pgfl.runtime.settings import FilePath, Settings, merged
 
-Archived = Literal[
-    "market1501",
-    "dukemtmc_reid",
-    "occluded_duke",
-    "occluded_reid",
-    "partial_reid",
-    "partial_ilids",
-]
+Archived = Literal[*SOURCES]
 """The data sets that have an archive of their own."""
-Dataset = Literal[Archived, "partial_duke"]
-
-TRAIN_SET: dict[Dataset, Dataset] = {
-    "market1501": "market1501",
-    "dukemtmc_reid": "dukemtmc_reid",
-    "occluded_duke": "occluded_duke",
-    "partial_duke": "partial_duke",
-    # Test-only sets are evaluated with the models trained on Market-1501.
-    "occluded_reid": "market1501",
-    "partial_reid": "market1501",
-    "partial_ilids": "market1501",
-}
-"""For each test set, the set that its models are trained on."""
-
-MADE_FROM: dict[Dataset, Dataset] = {"partial_duke": "dukemtmc_reid"}
-"""For each data set without an archive, the one whose images it is made from."""
-
-IMAGES_OF: dict[Dataset, Dataset] = MADE_FROM | {"occluded_duke": "dukemtmc_reid"}
-"""For each data set without images of its own, the one that has them."""
-
-TRAIN_IDENTITIES: dict[Dataset, int] = {
-    "market1501": 751,
-    "dukemtmc_reid": 702,
-    "occluded_duke": 702,
-    "partial_duke": 702,
-}
-"""Identities to train on, as published."""
 
 SWEPT = "pgfl_kd"
 """The variant whose weights Figure 3 sweeps."""
@@ -342,8 +309,9 @@ class Config(Settings):
             return None
         if self.is_synthetic(train_set):
             return self.synthetic.train_identities
-        brought = MADE_FROM.get(train_set, train_set) in self.archives.files
-        return None if brought else TRAIN_IDENTITIES[train_set]
+        if _archive_of(train_set) in self.archives.files:
+            return None
+        return DATASETS[train_set].published.counts["train"].identities
 
     def check_batches(self, variant: str, train_set: str) -> None:
         """Prove that a training set can fill a variant's batches, as far as it can be known yet.
@@ -376,12 +344,18 @@ class Config(Settings):
         """Whether the archive that a data set comes from is drawn by us."""
         if dataset in self.datasets:
             return False
-        archived = MADE_FROM.get(dataset, dataset)
-        return self.archives.source == "synthetic" and archived not in self.archives.files
+        brought = _archive_of(dataset) in self.archives.files
+        return self.archives.source == "synthetic" and not brought
 
     def has_photographs(self, dataset: str) -> bool:
         """Whether a data set's images are real: its own, or those that it is made of."""
-        return not all(map(self.is_synthetic, {dataset, IMAGES_OF.get(dataset, dataset)}))
+        made_of = DATASETS[dataset].images_of if dataset in DATASETS else ""
+        return not all(map(self.is_synthetic, {dataset, made_of or dataset}))
+
+
+def _archive_of(dataset: str) -> str:
+    """The data set whose archive a shipped data set comes from: itself, where it has one."""
+    return dataset if dataset in SOURCES else DATASETS[dataset].images_of
 
 
 @functools.cache

@@ -7,8 +7,8 @@ import pandas as pd
 import yaml
 
 from pgfl.config.combinations import RESERVED
-from pgfl.config.experiment import TRAIN_SET
 from pgfl.config.load import load_config
+from pgfl.datasets.registry import TRAIN_SET
 from pgfl.runtime.messages import LOWER_NAME
 
 

@@ -3,16 +3,34 @@
 from pathlib import Path
 
 from pgfl.datasets import dukemtmc_reid
+from pgfl.datasets.definition import DataSet, Drawing
 from pgfl.datasets.folders import Layout, files_in, find_root, read_folders, split_folders
 from pgfl.datasets.listing import Counts, Listing, Published
 from pgfl.datasets.origin import read_origin, write_origin
+from pgfl.datasets.synthetic.people import People
 from pgfl.errors import UserError
 from pgfl.runtime.files import link_or_copy, whole_folder
 from pgfl.runtime.messages import few, shown
+from pgfl.untrusted.obtain import Source
 
+TITLE = "Occluded-Duke"
 LAYOUT = Layout("", dukemtmc_reid.FOLDERS, dukemtmc_reid.NAME)
 """Of the images: the layout that `assemble` makes, and that other code bases keep."""
 LISTS = tuple(f"{split}.list" for split in dukemtmc_reid.FOLDERS)
+
+SOURCE = Source(
+    name="Occluded-DukeMTMC-Dataset-master.zip",
+    title=TITLE,
+    url="https://github.com/lightas/Occluded-DukeMTMC-Dataset/archive/refs/heads/master.zip",
+    note="Occluded-Duke is three public lists of DukeMTMC-reID file names.",
+    aliases=frozenset(
+        {
+            *("occludedduke", "occludeddukemtmc", "occludeddukemtmcreid", "occduke"),
+            *("occludeddukemtmcdataset", "occludeddukemtmcdatasetmaster"),
+        }
+    ),
+    holds=(tuple(dukemtmc_reid.FOLDERS.values()), LISTS),
+)
 
 PUBLISHED = Published(
     {
@@ -93,3 +111,41 @@ def assemble(lists: Path, duke_images: Path, target: Path) -> int:
         duke = read_origin(duke_images)
         write_origin(temporary, f"lists: {read_origin(lists)}; images of DukeMTMC-reID: {duke}")
     return sum(len(listed) for listed in names.values())
+
+
+def extras(people: People) -> dict[str, bytes]:
+    """The demo's lists: occluded test images ask; all gallery images answer, occluded ones, too.
+
+    As in the real lists, a query may stand in DukeMTMC-reID's gallery, and then it is listed
+    both as query and as gallery; some training images are left out as too noisy.
+    """
+    split_of = {folder: split for split, folder in dukemtmc_reid.FOLDERS.items()}
+    drawn = [(*shot.member.split("/")[1:], shot) for shot in dukemtmc_reid.shots(people)]
+    queried = {shot.pid for folder, _, shot in drawn if split_of[folder] == "query"}
+    names: dict[str, list[str]] = {split: [] for split in dukemtmc_reid.FOLDERS}
+    for index, (folder, name, shot) in enumerate(drawn):
+        split = split_of[folder]
+        if split == "gallery" or (split == "train" and index % 18):
+            names[split].append(name)
+        if split != "train" and shot.occlusion != "none" and shot.pid in queried:
+            names["query"].append(name)
+    root = "Occluded-DukeMTMC-Dataset-master"
+    lists = {
+        f"{root}/Occluded_Duke/{split}.list": "".join(f"{name}\n" for name in sorted(listed))
+        for split, listed in names.items()
+    }
+    readme = {f"{root}/README.md": "# Synthetic lists in Occluded-Duke's layout\n"}
+    return {name: text.encode() for name, text in (lists | readme).items()}
+
+
+DATASET = DataSet(
+    title=TITLE,
+    read=read,
+    published=PUBLISHED,
+    layout=LAYOUT,
+    source=SOURCE,
+    # The people of DukeMTMC-reID.
+    drawing=Drawing(dukemtmc_reid.DRAWING.number, extras=extras),
+    lists=LISTS,
+    images_of="dukemtmc_reid",
+)

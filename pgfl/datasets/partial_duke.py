@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-from PIL.JpegImagePlugin import get_sampling
-
 from pgfl.datasets import dukemtmc_reid
+from pgfl.datasets.definition import DataSet
 from pgfl.datasets.listing import Entry, Listing
 from pgfl.datasets.origin import read_origin, write_origin
 from pgfl.errors import UserError
@@ -162,6 +160,10 @@ def write_crop(source: Path, target: Path, crop: str) -> None:
     Raises:
         UserError: the source is damaged, cut short or no JPEG.
     """
+    # Planning imports this module, and needs no image library.
+    from PIL import Image
+    from PIL.JpegImagePlugin import get_sampling
+
     try:
         with Image.open(source, formats=["JPEG"]) as image:
             image.load()
@@ -174,3 +176,12 @@ def write_crop(source: Path, target: Path, crop: str) -> None:
     upper = image.crop((0, 0, image.width, height))
     # A crop forgets how its image was encoded, so `quality="keep"` is not to be had.
     upper.save(target, qtables=image.quantization, subsampling=get_sampling(image))
+
+
+DATASET = DataSet(
+    title="Partial-Duke",
+    read=read,
+    published=PUBLISHED,
+    layout=dukemtmc_reid.LAYOUT,
+    images_of="dukemtmc_reid",
+)

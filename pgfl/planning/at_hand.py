@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pgfl.config.experiment import TRAIN_SET, Config
-from pgfl.datasets.archives import SOURCES, holds_lists
+from pgfl.config.experiment import Config
+from pgfl.datasets.archives import holds_lists
+from pgfl.datasets.registry import DATASETS, SOURCES, TRAIN_SET
 from pgfl.errors import UserError
 from pgfl.untrusted.obtain import Source, can_be_had, explain_missing, unreachable
 from pgfl.untrusted.obtain import find as find_source
@@ -22,9 +23,9 @@ LACKING = "PGFL_LACKING"
 A node of a cluster may see other folders than the machine that planned.
 """
 
-ARCHIVES_OF = {name: (name,) for name in SOURCES} | {
-    "occluded_duke": ("occluded_duke", "dukemtmc_reid"),
-    "partial_duke": ("dukemtmc_reid",),
+ARCHIVES_OF = {
+    name: tuple(filter(None, (name if one.source else "", one.images_of)))
+    for name, one in DATASETS.items()
 }
 """The archives that each shipped data set is made of, Occluded-Duke's where it comes as lists."""
 
@@ -134,7 +135,7 @@ def is_assembled(config: Config) -> bool:
     folder = Path(config.archives.folder)
     try:
         found = find_source(SOURCES["occluded_duke"], folder, Path(own) if own else None)
-        return found is not None and not holds_lists(found)
+        return found is not None and not holds_lists("occluded_duke", found)
     except UserError:
         return False  # what is wrong will be said by whatever needs it
 
@@ -142,7 +143,7 @@ def is_assembled(config: Config) -> bool:
 def _is_kept(config: Config, archived: str, root: Path) -> bool:
     """Whether an archive, or what was unpacked of it, is in the workflow's own folders."""
     data = root / "data" / config.experiment
-    unpacked = data / archived / ("lists" if archived == "occluded_duke" else "images")
+    unpacked = data / archived / ("lists" if DATASETS[archived].lists else "images")
     return (data / "archives" / SOURCES[archived].name).exists() or unpacked.is_dir()
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from pgfl.config.experiment import TRAIN_SET, Config
+from pgfl.config.experiment import Config
 from pgfl.config.recipe import Recipe
+from pgfl.datasets.registry import DATASETS
 from pgfl.errors import UserError
 from pgfl.networks.build import build_network, matcher_of
 from pgfl.nn.batch import Batch
@@ -20,7 +21,6 @@ from pgfl.planning.plan import PlannedJob
 from pgfl.pose.keypoints import PARTS
 from pgfl.pose.views import STRIDE
 from pgfl.reporting.complexity import measure, measure_pose_network
-from pgfl.reporting.paper import read_published
 from pgfl.runtime.files import read_json
 
 TFLOPS = 30.0
@@ -100,13 +100,13 @@ class Costs:
         counts = self.root / "data" / self.config.experiment / dataset / "counts.json"
         if counts.is_file():
             return int(read_json(counts)["splits"][split][what])
-        if dataset not in TRAIN_SET or self.config.is_synthetic(dataset):
+        if dataset not in DATASETS or self.config.is_synthetic(dataset):
             raise UserError(
                 f"{counts}: no such file, so the size of {dataset} is not known: run `snakemake "
                 f"{counts.relative_to(self.root)}` first"
             )
-        published = read_published(1).set_index("dataset")
-        return int(published.loc[dataset, f"{split}.{'ids' if what == 'identities' else what}"])
+        identities, images = DATASETS[dataset].printed_counts()[split]
+        return identities if what == "identities" else images
 
     @functools.cache  # noqa: B019 (lives as long as the command)
     def _pose(self, reading: str) -> int:

@@ -1,9 +1,13 @@
-"""The paper's own numbers, as printed; `published/` holds a CSV a table."""
+"""The paper's own numbers, as printed; `published/` holds one CSV for each of Tables 2 to 9.
 
-import functools
+The numbers of Table 1 stand in the modules of the data sets.
+"""
+
 from pathlib import Path
 
 import pandas as pd
+
+from pgfl.datasets.registry import DATASETS
 
 PUBLISHED = Path(__file__).resolve().parent / "published"
 
@@ -13,13 +17,6 @@ def read_published(number: int) -> pd.DataFrame:
     return pd.read_csv(PUBLISHED / f"table{number}.csv", dtype=str, keep_default_na=False)
 
 
-@functools.cache
-def dataset_names() -> dict[str, str]:
-    """What the paper calls each data set: `occluded_duke` is Occluded-Duke."""
-    table = read_published(1)
-    return dict(zip(table["dataset"], table["method"], strict=True))
-
-
 def dataset_name(dataset: str) -> str:
-    """What the paper calls a data set; one of the user's own keeps its name."""
-    return dataset_names().get(dataset, dataset)
+    """What papers call a data set: Occluded-Duke; one of the user's own keeps its name."""
+    return DATASETS[dataset].title if dataset in DATASETS else dataset

@@ -14,6 +14,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_NUMBERS = frozenset(
     {
         "pgfl",
+        "pgfl.datasets.registry",  # names only, as of the methods: rules name a data set's module
         "pgfl.runtime.allocator",
         "pgfl.errors",
         "pgfl.runtime.messages",

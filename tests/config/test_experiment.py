@@ -1,19 +1,10 @@
 import json
-from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
 
-from pgfl.config.experiment import (
-    MADE_FROM,
-    TRAIN_IDENTITIES,
-    TRAIN_SET,
-    Archived,
-    Config,
-    Dataset,
-)
+from pgfl.config.experiment import Config
 from pgfl.config.load import (
     WORKFLOW,
     check_files,
@@ -23,7 +14,6 @@ from pgfl.config.load import (
     overridden,
     read_yaml,
 )
-from pgfl.datasets.archives import SOURCES
 from pgfl.errors import UserError
 from pgfl.reporting.specs import TABLES
 from pgfl.runtime.settings import merged
@@ -480,13 +470,6 @@ def test_an_override_that_is_none_is_named(given):
         overridden({}, [given])
 
 
-def test_the_published_numbers_of_identities_are_those_that_manifests_are_checked_with():
-    for dataset, identities in TRAIN_IDENTITIES.items():
-        published = import_module(f"pgfl.datasets.{dataset}").PUBLISHED
-        assert published.counts["train"].identities == identities
-    assert set(TRAIN_IDENTITIES) == set(TRAIN_SET.values())
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -534,13 +517,6 @@ def test_an_unknown_variant_names_the_known_ones():
 def test_the_schema_on_disk_is_the_models(tmp_path):
     shipped = json.loads((WORKFLOW / "schemas" / "config.schema.json").read_text())
     assert shipped == Config.model_json_schema(), "run: pgfl config schema --out ..."
-
-
-def test_every_data_set_has_a_training_set_and_a_source_or_one_that_it_is_made_from():
-    assert set(get_args(Dataset)) == set(TRAIN_SET) == set(SOURCES) | set(MADE_FROM)
-    assert set(get_args(Archived)) == set(SOURCES)
-    assert set(SOURCES).isdisjoint(MADE_FROM) and set(MADE_FROM.values()) <= set(SOURCES)
-    assert set(TRAIN_SET.values()) <= set(TRAIN_SET)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from pgfl.datasets import archives, market1501
-from pgfl.datasets.archives import LAYOUTS, SOURCES, extract, holds_lists, stamp
+from pgfl.datasets.archives import extract, holds_lists, stamp
 from pgfl.datasets.manifest import build_manifest, write_manifest
 from pgfl.datasets.origin import read_origin
+from pgfl.datasets.registry import DATASETS, SOURCES
 from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
@@ -294,7 +295,7 @@ def test_occluded_duke_may_be_lists(tmp_path):
     lists = [f"repo/Occluded_Duke/{name}.list" for name in ("train", "query", "gallery")]
     folder = write(tmp_path / "mine", *lists, "repo/paper.pdf")
     for source in packed_forms(folder, tmp_path):
-        assert holds_lists(source)
+        assert holds_lists("occluded_duke", source)
         assert extract(source, "occluded_duke", tmp_path / "lists") == 3
         found = {path.name for path in (tmp_path / "lists").iterdir()}
         assert found == {"train.list", "query.list", "gallery.list", "origin.json"}
@@ -304,10 +305,13 @@ def test_occluded_duke_may_be_lists(tmp_path):
 
 
 def test_occluded_duke_may_be_laid_out_already(tmp_path):
-    images = [f"Occluded_Duke/{name}/{DUKE}" for name in LAYOUTS["occluded_duke"].folders.values()]
+    images = [
+        f"Occluded_Duke/{name}/{DUKE}"
+        for name in DATASETS["occluded_duke"].layout.folders.values()
+    ]
     folder = write(tmp_path / "mine", *images)
     for source in packed_forms(folder, tmp_path):
-        assert not holds_lists(source)
+        assert not holds_lists("occluded_duke", source)
         assert extract(source, "occluded_duke", tmp_path / "images") == 3
         assert (tmp_path / "images" / "query" / DUKE).is_file()
 
@@ -315,7 +319,7 @@ def test_occluded_duke_may_be_laid_out_already(tmp_path):
 def test_what_is_neither_lists_nor_images_of_occluded_duke_is_said(tmp_path):
     for source in packed_forms(write(tmp_path / "mine", "a/b.txt"), tmp_path):
         with pytest.raises(UserError, match=r"holds no bounding_box_train, .*, or train\.list"):
-            holds_lists(source)
+            holds_lists("occluded_duke", source)
 
 
 # Found by themselves ----------------------------------------------------------------------------
@@ -390,7 +394,7 @@ def test_a_disk_that_runs_full_is_one_line_and_leaves_nothing(tmp_path, small_di
     """Other files may take what was free at the start; here it is the many small files."""
     path = tmp_path / "set.zip"
     with zipfile.ZipFile(path, "w") as packed:
-        for folder in LAYOUTS["market1501"].folders.values():
+        for folder in DATASETS["market1501"].layout.folders.values():
             for index in range(30):
                 packed.writestr(f"{folder}/{index}.jpg", bytes(100))
     disk = small_disk("200k")

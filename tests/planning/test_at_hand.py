@@ -3,9 +3,8 @@ import os
 
 import pytest
 
-from pgfl.config.experiment import TRAIN_SET
 from pgfl.config.load import load_config
-from pgfl.datasets.archives import SOURCES
+from pgfl.datasets.registry import SOURCES, TRAIN_SET
 from pgfl.errors import UserError
 from pgfl.planning.at_hand import ARCHIVES_OF, LACKING, AtHand, find_at_hand, left_out_lines
 

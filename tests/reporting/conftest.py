@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pgfl.config.experiment import TRAIN_SET
 from pgfl.config.recipe import Recipe
+from pgfl.datasets.registry import TRAIN_SET
 from pgfl.networks.build import build_network
 from pgfl.networks.saved import save_branches, save_student
 from pgfl.nn.settings import ModelSettings

@@ -15,7 +15,8 @@ import pytest
 import safetensors.torch
 
 from pgfl.datasets import market1501
-from pgfl.datasets.synthetic.archives import WRITERS, synthesize
+from pgfl.datasets.synthetic.archives import synthesize
+from pgfl.datasets.synthetic.people import People
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 
 ABLATION = ("baseline", "sab", "sab_i", "sab_im", "sab_im_feb", "pgfl_kd", "pgfl_kd_part_cl")
@@ -82,7 +83,7 @@ def test_table_1_counts_what_was_drawn(finished):
         train_identities=5, test_identities=5, images=6, cameras=3, height=64, width=32
     )
     market = rows["Market-1501", "reproduced"]
-    shots = WRITERS["market1501"].plan(drawn)
+    shots = market1501.shots(People(drawn, market1501.DATASET.drawing.number))
     for split, folder in market1501.FOLDERS.items():
         inside = [shot.member for shot in shots if f"/{folder}/" in shot.member]
         people = {name.split("/")[-1][:4] for name in inside} - {"-1_c", "0000"}

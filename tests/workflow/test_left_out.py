@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from pgfl.datasets import market1501
-from pgfl.datasets.archives import SOURCES
+from pgfl.datasets.registry import SOURCES
 from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 

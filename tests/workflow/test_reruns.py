@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pgfl.datasets.archives import SOURCES
+from pgfl.datasets.registry import SOURCES
 from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 

@@ -12,10 +12,9 @@ from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
 from pgfl.planning.at_hand import find_at_hand, is_assembled, left_out_lines
-from pgfl.config.experiment import TRAIN_SET
 from pgfl.config.load import check_tables, label, load_config
-from pgfl.datasets.archives import SOURCES
 from pgfl.datasets.archives import stamp as stamp_of_folder
+from pgfl.datasets.registry import DATASETS, SOURCES, TRAIN_SET
 from pgfl.datasets.taken import stamp_of
 from pgfl.errors import UserError, fail, or_exit
 from pgfl.runtime.messages import short_number

@@ -1,6 +1,12 @@
 # Archives -> images -> manifests.
 
 
+def code_of(module, dataset):
+    """The code that reads a data set; how the demo draws people is none of it."""
+    modules = (f"pgfl.datasets.{name}" for name in (module, dataset))
+    return code_hash(*modules, without=["pgfl.datasets.synthetic.people"])
+
+
 rule draw_archive:
     # In the demo and the study: small synthetic archives in the real ones' layout.
     output:
@@ -11,7 +17,9 @@ rule draw_archive:
     params:
         dataset=lambda w: DATASET_OF[w.archive],
         settings=section("synthetic"),
-        code=code_hash("pgfl.datasets.synthetic.archives"),
+        code=lambda w: code_hash(
+            "pgfl.datasets.synthetic.archives", f"pgfl.datasets.{DATASET_OF[w.archive]}"
+        ),
     log:
         f"logs/{ARCHIVES}/{{archive}}.log",
     conda:
@@ -105,7 +113,7 @@ rule extract:
     params:
         source=lambda w: unpacked(w.dataset) or archive_of(w.dataset)[0],
         stamp=lambda w: unpacked_stamp(w.dataset),
-        code=code_hash("pgfl.datasets.archives"),
+        code=lambda w: code_of("archives", w.dataset),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
     conda:
@@ -128,7 +136,7 @@ rule extract_lists:
     params:
         source=lambda w: unpacked("occluded_duke") or archive_of("occluded_duke")[0],
         stamp=lambda w: unpacked_stamp("occluded_duke"),
-        code=code_hash("pgfl.datasets.archives"),
+        code=code_of("archives", "occluded_duke"),
     log:
         f"logs/data/{EXPERIMENT}/occluded_duke/lists.log",
     conda:
@@ -151,7 +159,7 @@ rule lay_out_occluded_duke:
     wildcard_constraints:
         dataset=any_of(LISTS_ONLY),
     params:
-        code=code_hash("pgfl.datasets.occluded_duke"),
+        code=code_of("occluded_duke", "dukemtmc_reid"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
     conda:
@@ -173,7 +181,7 @@ rule crop_partial_duke:
         directory(f"data/{EXPERIMENT}/partial_duke/images"),
     params:
         seed=settings.partial_duke.seed,
-        code=code_hash("pgfl.datasets.partial_duke"),
+        code=code_of("partial_duke", "dukemtmc_reid"),
     log:
         f"logs/data/{EXPERIMENT}/partial_duke/images.log",
     conda:
@@ -198,7 +206,7 @@ rule manifest:
     params:
         # The published numbers hold for the published archives only.
         published=lambda w: "--no-check-published" if settings.is_synthetic(w.dataset) else "",
-        code=lambda w: code_hash("pgfl.datasets.manifest", f"pgfl.datasets.{w.dataset}"),
+        code=lambda w: code_of("manifest", w.dataset),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     conda:
@@ -270,7 +278,9 @@ rule contact_sheet:
             labels={"picture": "Partial-Duke"},
         ),
     params:
-        code=code_hash("pgfl.reporting.contact_sheet"),
+        code=code_hash(
+            "pgfl.reporting.contact_sheet", without=["pgfl.datasets.synthetic.people"]
+        ),
     log:
         f"logs/{RESULTS}/partial_duke.log",
     conda:

@@ -51,15 +51,12 @@ def own_stamps(input):
     return [stamp(Path(file)) for file in input if file in OWN_HEATMAPS]
 
 
-# For each training set whose images are as drawn, the set whose archive brings the true joints.
+# For each training set whose images are as drawn, the archive that brings the true joints. A set
+# without an archive alters the images that it is made from.
 JOINTS_OF = {
     dataset: SOURCES[images].name
-    for dataset, images in {
-        "market1501": "market1501",
-        "dukemtmc_reid": "dukemtmc_reid",
-        "occluded_duke": "dukemtmc_reid",
-    }.items()
-    if settings.is_synthetic(images)
+    for dataset, images in {name: DATASETS[name].images_of or name for name in SOURCES}.items()
+    if TRAIN_SET[dataset] == dataset and settings.is_synthetic(images)
 }
 
 

@@ -75,7 +75,6 @@ rule dataset_table:
     input:
         manifests=list(MANIFESTS.values()),
         counts=[path.replace("manifest.csv", "counts.json") for path in MANIFESTS.values()],
-        published=f"{PUBLISHED_TABLES}/table1.csv",
     output:
         csv=report(
             f"{RESULTS}/table1.csv",
@@ -89,7 +88,11 @@ rule dataset_table:
         manifests=as_json(MANIFESTS),
         left_out=left_out(COUNTS_LEFT_OUT),
         experiment=EXPERIMENT,
-        code=code_hash("pgfl.reporting.dataset_table"),
+        code=code_hash(
+            "pgfl.reporting.dataset_table",
+            *(f"pgfl.datasets.{name}" for name in DATASETS),
+            without=["pgfl.datasets.synthetic.people"],
+        ),
     log:
         f"logs/{RESULTS}/table1.log",
     conda:

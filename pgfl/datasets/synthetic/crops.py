@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from pgfl.datasets.synthetic import figure, scene
 from pgfl.datasets.synthetic.identity import Identity
-
-Occlusion = Literal["none", "object", "person", "cut", "mixed"]
+from pgfl.datasets.synthetic.people import Occlusion
 
 MIN_HEIGHT, MIN_WIDTH = 32, 16
 

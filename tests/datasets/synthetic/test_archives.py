@@ -16,8 +16,10 @@ from pgfl.datasets import (
 )
 from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import build_manifest
-from pgfl.datasets.synthetic.archives import WRITERS, synthesize
+from pgfl.datasets.registry import DATASETS, SOURCES
+from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.crops import render
+from pgfl.datasets.synthetic.people import People
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
 from pgfl.runtime.files import file_hash
@@ -31,8 +33,8 @@ SMALL = SyntheticSettings(
 def drawn(tmp_path_factory):
     """All archives at a tiny size, and each unpacked."""
     root = tmp_path_factory.mktemp("drawn")
-    for dataset in WRITERS:
-        path = root / archives.SOURCES[dataset].name
+    for dataset in SOURCES:
+        path = root / SOURCES[dataset].name
         synthesize(dataset, path, SMALL)
         folder = "lists" if dataset == "occluded_duke" else "images"
         archives.extract(path, dataset, root / dataset / folder)
@@ -44,6 +46,12 @@ def drawn(tmp_path_factory):
     return root
 
 
+def planned(dataset, settings):
+    """The images that are drawn of a data set."""
+    drawing = DATASETS[dataset].drawing
+    return drawing.shots(People(settings, drawing.number))
+
+
 def manifest(drawn, module):
     folder = drawn / module.__name__.rpartition(".")[2]
     return build_manifest(module.read(folder / "images"), folder)[0]
@@ -52,7 +60,7 @@ def manifest(drawn, module):
 def test_equal_settings_give_equal_bytes_and_another_seed_others(tmp_path, drawn):
     for name, settings in {"a": SMALL, "b": SMALL.model_copy(update={"seed": 1})}.items():
         synthesize("partial_reid", tmp_path / f"{name}.zip", settings)
-    original = drawn / archives.SOURCES["partial_reid"].name
+    original = drawn / SOURCES["partial_reid"].name
     assert file_hash(tmp_path / "a.zip") == file_hash(original)
     assert file_hash(tmp_path / "b.zip") != file_hash(original)
     joints = [tmp_path / "a.zip.joints.npz", original.with_name(original.name + ".joints.npz")]
@@ -116,7 +124,7 @@ def test_occluded_duke_asks_with_occluded_images_that_may_stand_in_the_gallery_t
     names = {s: {n.split("/")[-1] for n in table.image[table.split == s]} for s in table.split}
     occluded = {
         shot.member.split("/")[-1]
-        for shot in WRITERS["dukemtmc_reid"].plan(SMALL)
+        for shot in planned("dukemtmc_reid", SMALL)
         if shot.occlusion != "none"
     }
     assert names["query"] and names["query"] <= occluded
@@ -129,7 +137,7 @@ def test_occluded_reid_is_tiff(drawn):
 
 
 def test_true_joints_lie_beside_each_archive(drawn):
-    path = drawn / archives.SOURCES["market1501"].name
+    path = drawn / SOURCES["market1501"].name
     with np.load(path.with_name(path.name + ".joints.npz")) as side:
         members = {n for n in zipfile.ZipFile(path).namelist() if n.endswith(".jpg")}
         assert set(side["member"].tolist()) == members
@@ -154,7 +162,7 @@ LARGEST = SyntheticSettings(
     "module", [market1501, dukemtmc_reid, occluded_reid, partial_reid, partial_ilids]
 )
 def test_the_largest_sets_that_can_be_asked_for_have_names_that_their_loaders_read(module):
-    shots = WRITERS[module.__name__.rpartition(".")[2]].plan(LARGEST)
+    shots = planned(module.__name__.rpartition(".")[2], LARGEST)
     below = "/".join(shots[0].member.split("/")[:2])
     names = [shot.member.removeprefix(f"{below}/") for shot in shots if below in shot.member]
     assert len(names) >= 999

@@ -1,1 +1,1 @@
-"""The data sets: archives in, `manifest.csv` out. One short module a data set."""
+"""The data sets: archives in, `manifest.csv` out. One module holds all of a data set."""

@@ -143,3 +143,25 @@ def listed(tmp_path_factory):
     project = make_project(tmp_path_factory.mktemp("listed") / "project")
     project.snakemake("--cores", "2", "data/demo/market1501/manifest.csv")
     return project
+
+
+@pytest.fixture(scope="module")
+def all_touched(tmp_path_factory):
+    """A project that Snakemake takes for finished: its files are there, with nothing in them."""
+    project = make_project(tmp_path_factory.mktemp("touched") / "project")
+    for name in project.planned():
+        path = project.root / name
+        if path.name in ("images", "lists"):
+            path.mkdir(parents=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    project.snakemake("--touch", "--forceall")  # records what each job is made with
+    assert project.planned() == []
+    return project
+
+
+@pytest.fixture
+def touched(all_touched, tmp_path):
+    """A copy of it, for a test that changes it."""
+    return Project(Path(shutil.copytree(all_touched.root, tmp_path / "project")))

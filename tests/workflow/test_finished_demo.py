@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 
 from pgfl.datasets import market1501
+from pgfl.datasets.registry import DATASETS
 from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.people import People
 from pgfl.datasets.synthetic.settings import SyntheticSettings
@@ -78,7 +79,7 @@ def test_every_reproduced_cell_is_its_evaluations(finished, name, published, var
 def test_table_1_counts_what_was_drawn(finished):
     with (finished.root / "results/table1.csv").open() as file:
         rows = {(row["method"], row["source"]): row for row in csv.DictReader(file)}
-    assert len(rows) == 2 * 7
+    assert len(rows) == 2 * len(DATASETS)
     drawn = SyntheticSettings(
         train_identities=5, test_identities=5, images=6, cameras=3, height=64, width=32
     )

@@ -1,5 +1,6 @@
 """What a method makes of an image to be compared: one vector, or several that may be hidden."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -59,5 +60,26 @@ class Embedding:
 
     def __getitem__(self, rows: np.ndarray | slice) -> Self:
         """The embedding of some of the images."""
-        visibility = None if self.visibility is None else self.visibility[rows]
-        return type(self)(self.vectors[rows], visibility)
+        return self.mapped(lambda array: array[rows])
+
+    def mapped(self, change: Callable[[Array], Array]) -> Self:
+        """The embedding with its arrays changed."""
+        visibility = None if self.visibility is None else change(self.visibility)
+        return type(self)(change(self.vectors), visibility)
+
+
+def joined(parts: Sequence[Embedding]) -> Embedding:
+    """The embedding of all images of some embeddings, in order.
+
+    Args:
+        parts: at least one, NumPy arrays; all with visibilities, or none.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+    """
+    if len({part.visibility is None for part in parts}) > 1:
+        raise ValueError("some of the embeddings have visibilities and others have none")
+    visibility = None
+    if parts[0].visibility is not None:
+        visibility = np.concatenate([part.visibility for part in parts])
+    return Embedding(np.concatenate([part.vectors for part in parts]), visibility)

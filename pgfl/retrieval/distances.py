@@ -165,7 +165,7 @@ def equal_rows(features: Tensor) -> tuple[Tensor, Tensor]:
     places = torch.arange(len(keys), device=keys.device)
     firsts = torch.where(repeats, 0, places).cummax(dim=0).values
     copies, originals = order[repeats], order[firsts[repeats]]
-    step = _rows_at_a_time(features)
+    step = rows_at_a_time(features)
     equal = [
         (features[some] == features[others]).all(dim=1)
         for some, others in zip(copies.split(step), originals.split(step), strict=True)
@@ -180,7 +180,7 @@ def _sums(features: Tensor, change: Callable[[Tensor], object]) -> Tensor:
     All parts of the features go through the same memory: many large allocations in a row make
     some allocators keep far more than one part.
     """
-    step = _rows_at_a_time(features)
+    step = rows_at_a_time(features)
     room = features.new_empty((step, features.shape[1]), dtype=torch.float64)
     sums = room.new_empty(len(features))
     for part, result in zip(features.split(step), sums.split(step), strict=True):
@@ -190,7 +190,8 @@ def _sums(features: Tensor, change: Callable[[Tensor], object]) -> Tensor:
     return sums
 
 
-def _rows_at_a_time(features: Tensor) -> int:
+def rows_at_a_time(features: Tensor) -> int:
+    """How many rows are looked at in one go, to stay in a core's cache."""
     return max(1, PASS_BYTES // (features.shape[1] * features.element_size()))
 
 

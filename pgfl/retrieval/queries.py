@@ -6,7 +6,9 @@
     AP                 average precision in percent; empty where it has no match in the gallery
     first_hit          rank of the first match, from 1; likewise
     top1 .. top10      the nearest gallery images, nearest first, junk left out
-    score1 .. score10  the cosine similarity of their features, whatever they were ranked by
+    score1 .. score10  the cosine similarity of their features, whatever they were ranked by; of
+                       several vectors per image the mean over their parts, weighted by how far
+                       both images show them, and -1 where they show none in common
 
 Always of the whole gallery: with `single_shot` the numbers of the evaluation itself are others.
 """
@@ -16,9 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from pgfl.retrieval.distances import Metric, checked_features, distance_blocks, smallest
+from pgfl.nn.embedding import Embedding
+from pgfl.retrieval.distances import Array, Metric, smallest
 from pgfl.retrieval.metrics import rows_by_pid, score
+from pgfl.retrieval.parts import as_embedding, embedding_blocks
 from pgfl.retrieval.rerank import reranked_blocks
 from pgfl.runtime.files import write_text
 
@@ -29,7 +34,7 @@ ROWS = 256
 
 
 def rank_queries(
-    features: dict[str, np.ndarray],
+    features: dict[str, np.ndarray] | dict[str, Embedding],
     splits: dict[str, pd.DataFrame],
     metric: Metric = "cosine",
     rerank: bool = False,
@@ -38,7 +43,7 @@ def rank_queries(
     """Rank the whole gallery for every query.
 
     Args:
-        features: (images, c) of the splits `query` and `gallery`.
+        features: of the splits `query` and `gallery`: (images, c), or several vectors per image.
         splits: their rows of the manifest, in the same order.
         metric: `cosine` or `euclidean`.
         rerank: whether the distances are re-ranked.
@@ -50,9 +55,9 @@ def rank_queries(
     Raises:
         ValueError: the features cannot be compared, or no query has a match.
     """
-    query, gallery = checked_features(features["query"], features["gallery"])
+    query, gallery = (as_embedding(features[split], split) for split in ("query", "gallery"))
     ids = [splits[s][column].to_numpy() for column in ("pid", "camid") for s in splits]
-    rank = reranked_blocks if rerank else distance_blocks
+    rank = reranked_blocks if rerank else embedding_blocks
     nearest: list[np.ndarray] = []
     blocks = _noting(rank(query, gallery, metric=metric), nearest, ids, top)
     result = score(blocks, *ids, ranks=(1,))
@@ -66,7 +71,11 @@ def rank_queries(
             "first_hit": pd.array(first, dtype="Float64").astype("Int64"),
         }
     )
-    scores = _cosines(features["query"], features["gallery"], rows)
+    query, gallery = (one.mapped(_as_array) for one in (query, gallery))
+    single = query.is_single and gallery.is_single
+    scores = (
+        _cosines(query.matrix, gallery.matrix, rows) if single else _means(query, gallery, rows)
+    )
     for place in range(rows.shape[1]):
         is_there = rows[:, place] >= 0
         table[f"top{place + 1}"] = np.where(is_there, names[rows[:, place]], "")
@@ -103,6 +112,35 @@ def _cosines(query: np.ndarray, gallery: np.ndarray, rows: np.ndarray) -> np.nda
         lengths = np.linalg.norm(mine, axis=1)[:, None] * np.linalg.norm(theirs, axis=2)
         found[some] = products / np.where(lengths > 0, lengths, 1)
     return found
+
+
+def _means(query: Embedding, gallery: Embedding, rows: np.ndarray) -> np.ndarray:
+    """(Q, k): what `_cosines` is for several vectors per image; -1 without a common part."""
+    found = np.empty(rows.shape)
+    for start in range(0, len(rows), ROWS):
+        some = slice(start, start + ROWS)
+        mine, seen = _directions(query, some)
+        theirs, seen_there = _directions(gallery, rows[some])
+        weights = seen[:, None] * seen_there
+        products = np.einsum("qpc,qkpc,qkp->qk", mine, theirs, weights)
+        totals = weights.sum(axis=2)
+        found[some] = np.divide(products, totals, out=np.full_like(totals, -1), where=totals > 0)
+    return found
+
+
+def _directions(images: Embedding, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (*rows, K, c) at length one, and how far each is seen (*rows, K)."""
+    vectors = images.vectors if images.vectors.ndim == 3 else images.vectors[:, None]
+    vectors = vectors[rows].astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    vectors = vectors / np.where(lengths > 0, lengths, 1)
+    if images.visibility is None:
+        return vectors, np.ones(vectors.shape[:-1])
+    return vectors, images.visibility[rows].astype(np.float64)
+
+
+def _as_array(given: Array) -> np.ndarray:
+    return given.cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
 
 
 def write_queries(table: pd.DataFrame, path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.distances import (
     Array,
     Metric,
@@ -25,11 +26,12 @@ from pgfl.retrieval.distances import (
     squared_lengths,
 )
 from pgfl.retrieval.metrics import Evaluation, checked_ids, score
+from pgfl.retrieval.parts import NOTHING_IN_COMMON, PartVectors, as_embedding, part_blocks
 
 
 def evaluate_reranked(
-    query_features: Array,
-    gallery_features: Array,
+    query_features: Array | Embedding,
+    gallery_features: Array | Embedding,
     query_pids: Array,
     gallery_pids: Array,
     query_camids: Array,
@@ -46,7 +48,10 @@ def evaluate_reranked(
 
     Args and errors: those of `pgfl.retrieval.evaluate` and of `reranked_blocks`.
     """
-    query, gallery = checked_features(query_features, gallery_features)
+    query, gallery = (
+        as_embedding(query_features, "query"),
+        as_embedding(gallery_features, "gallery"),
+    )
     ids = checked_ids(
         len(query), len(gallery), query_pids, gallery_pids, query_camids, gallery_camids
     )
@@ -63,8 +68,8 @@ def evaluate_reranked(
 
 
 def reranked_blocks(
-    query_features: Array,
-    gallery_features: Array,
+    query_features: Array | Embedding,
+    gallery_features: Array | Embedding,
     *,
     metric: Metric = "cosine",
     k1: int = 20,
@@ -76,13 +81,15 @@ def reranked_blocks(
 
     The original distance of two images is their squared Euclidean distance (with metric
     `cosine`: that of their directions) over the largest one that the first of them has, as in the
-    authors' code. Of equally distant neighbours the one that stands earlier, queries before the
+    authors' code. With several vectors per image it is their parts' distance, likewise scaled;
+    images that have no visible part in common are as far apart as the farthest of the others, and
+    never neighbours. Of equally distant neighbours the one that stands earlier, queries before the
     gallery, is the nearer one. Memory beyond the features: a copy of them, a block of distances,
     and a few dozen numbers an image.
 
     Args:
-        query_features: (Q, c).
-        gallery_features: (G, c).
+        query_features: (Q, c), or an `Embedding` of several vectors per image.
+        gallery_features: (G, c), likewise.
         metric: `cosine` or `euclidean`.
         k1: how many neighbours are asked whether they are mutual; at least 1.
         k2: how many nearest neighbours' sets are averaged into an image's own; at least 1.
@@ -103,37 +110,103 @@ def reranked_blocks(
         )
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f"no metric {metric!r}; known: cosine, euclidean")
-    query, gallery = checked_features(query_features, gallery_features)
-    images = torch.cat([query, gallery])
-    if metric == "cosine":
-        images /= lengths(images).unsqueeze(1)
+    query, gallery = (
+        as_embedding(query_features, "query"),
+        as_embedding(gallery_features, "gallery"),
+    )
+    if query.is_single and gallery.is_single:
+        images = _one_vector(query, gallery, metric)
+    else:
+        images = _several_vectors(query, gallery, metric)
     space = _space(images, max(k1 + 1, k2), chunk_size)
     sets = _averaged(_weighted(_expanded(space.nearest, k1), space), space.nearest[:, :k2])
     return _mixed(space, sets, len(query), lambda_value, chunk_size)
 
 
+def _one_vector(query: Embedding, gallery: Embedding, metric: Metric) -> "_OneVector":
+    images = torch.cat(checked_features(query.matrix, gallery.matrix))
+    if metric == "cosine":
+        images /= lengths(images).unsqueeze(1)
+    return _OneVector(images)
+
+
+def _several_vectors(query: Embedding, gallery: Embedding, metric: Metric) -> "_SeveralVectors":
+    ours, theirs = (
+        PartVectors.of(query, metric, "query"),
+        PartVectors.of(gallery, metric, "gallery"),
+    )
+    return _SeveralVectors(ours.followed_by(theirs))
+
+
+class _OneVector:
+    """All images, queries first, of one vector each. Distances are squared and halved."""
+
+    beyond = np.inf
+    """No distance is as large as this."""
+    farthest = np.inf
+    """What a distance relative to an image's largest one is cut to."""
+
+    def __init__(self, images: Tensor):
+        self.images = images
+        self.offsets = squared_lengths(images).cpu().numpy() / 2
+        """float64 (N,): what the distances in an image's row of a block lack."""
+        self._array = images.cpu().numpy()
+
+    def blocks(self, rows: slice, columns: slice, chunk_size: int | None) -> Iterator[np.ndarray]:
+        """Distances between some of the images and others, less `offsets`."""
+        return distance_blocks(self.images[rows], self.images[columns], "euclidean", chunk_size)
+
+    def distances(self, row: int, members: np.ndarray) -> np.ndarray:
+        """From one image to others; rounding can push one of zero below it."""
+        half, images = self.offsets, self._array
+        return half[row] + half[members] - images[members] @ images[row]
+
+
+class _SeveralVectors:
+    """All images, queries first, of several vectors each. Distances are those of the parts."""
+
+    beyond = NOTHING_IN_COMMON
+    farthest = 1.0
+
+    def __init__(self, images: PartVectors):
+        self.images = images
+        self.offsets = np.zeros(len(images))
+
+    def blocks(self, rows: slice, columns: slice, chunk_size: int | None) -> Iterator[np.ndarray]:
+        """Distances between some of the images and others."""
+        return part_blocks(self.images[rows], self.images[columns], chunk_size)
+
+    def distances(self, row: int, members: np.ndarray) -> np.ndarray:
+        """From one image to others."""
+        others = self.images[torch.from_numpy(members).long()]
+        return self.images[row : row + 1].distances(others)[0].cpu().numpy()
+
+
 @dataclass(frozen=True)
 class _Space:
-    """All images, queries first, and how far they are apart. Distances are squared and halved."""
+    """All images, queries first, and how far they are apart."""
 
-    images: Tensor
-    """(N, c)."""
-    half: np.ndarray
-    """float64 (N,): distance from the origin."""
+    images: _OneVector | _SeveralVectors
     nearest: np.ndarray
-    """int64 (N, k): of each image its nearest ones, itself among them, nearest first."""
+    """int64 (N, k): of each image its nearest ones, itself among them, nearest first; -1 where
+    fewer have a part in common with it."""
     largest: np.ndarray
-    """float64 (N,): distance to the farthest image; one where all images are the same."""
+    """float64 (N,): distance to the farthest image that has a part in common with it; one where
+    all are the same."""
 
 
-def _space(images: Tensor, count: int, chunk_size: int | None) -> _Space:
-    half = squared_lengths(images).cpu().numpy() / 2
+def _space(images: _OneVector | _SeveralVectors, count: int, chunk_size: int | None) -> _Space:
+    total = len(images.offsets)
     nearest, largest = [], []
-    for block in distance_blocks(images, images, "euclidean", chunk_size):
-        nearest.append(smallest(block, min(count, len(images))))
+    for block in images.blocks(slice(None), slice(None), chunk_size):
+        found = smallest(block, min(count, total))
+        if np.isfinite(images.beyond):
+            found[np.take_along_axis(block, found, axis=1) >= images.beyond] = -1
+            block[block >= images.beyond] = 0
+        nearest.append(found)
         largest.append(block.max(axis=1))
-    farthest = np.concatenate(largest) + half
-    return _Space(images, half, np.concatenate(nearest), np.where(farthest > 0, farthest, 1.0))
+    farthest = np.concatenate(largest) + images.offsets
+    return _Space(images, np.concatenate(nearest), np.where(farthest > 0, farthest, 1.0))
 
 
 def _expanded(nearest: np.ndarray, k1: int) -> sparse.csr_array:
@@ -156,29 +229,31 @@ def _mutual(nearest: np.ndarray) -> sparse.csr_array:
 
 
 def _rows(columns: np.ndarray, values: np.ndarray) -> sparse.csr_array:
-    """A square matrix with the same number of entries in each row."""
-    size, count = columns.shape
-    starts = np.arange(0, size * count + 1, count)
-    return sparse.csr_array((values, columns.ravel(), starts), shape=(size, size))
+    """A square matrix of these values in these columns of each row; none where a column is -1."""
+    there = columns >= 0
+    starts = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+    size = len(columns)
+    return sparse.csr_array((values[there.ravel()], columns[there], starts), shape=(size, size))
 
 
 def _weighted(sets: sparse.csr_array, space: _Space) -> sparse.csr_array:
     """Every member weighs exp(-its relative distance), scaled to a sum of one in each row."""
-    images, half = space.images.cpu().numpy(), space.half
     sets.eliminate_zeros()
     weights = np.empty(sets.nnz)
     for row, (start, stop) in enumerate(itertools.pairwise(sets.indptr)):
         members = sets.indices[start:stop]
-        distances = half[row] + half[members] - images[members] @ images[row]
-        closeness = np.exp(-np.maximum(distances, 0) / space.largest[row])
+        distances = np.maximum(space.images.distances(row, members), 0)
+        closeness = np.exp(-np.minimum(distances / space.largest[row], space.images.farthest))
         weights[start:stop] = closeness / closeness.sum()
     return sparse.csr_array((weights, sets.indices, sets.indptr), shape=sets.shape)
 
 
 def _averaged(sets: sparse.csr_array, nearest: np.ndarray) -> sparse.csr_array:
     """Each row becomes the mean of the rows of its nearest images (local query expansion)."""
-    count = nearest.shape[1]
-    return sets if count == 1 else _rows(nearest, np.full(nearest.size, 1 / count)) @ sets
+    if nearest.shape[1] == 1:
+        return sets
+    counts = np.maximum((nearest >= 0).sum(axis=1), 1)
+    return _rows(nearest, np.repeat(1 / counts, nearest.shape[1])) @ sets
 
 
 def _mixed(
@@ -189,12 +264,13 @@ def _mixed(
     chunk_size: int | None,
 ) -> Iterator[np.ndarray]:
     """Blocks of final distances."""
-    query, gallery = space.images[:queries], space.images[queries:]
+    images = space.images
     inverted = sets[queries:].tocsc()
     row = 0
-    for block in distance_blocks(query, gallery, "euclidean", chunk_size):
+    for block in images.blocks(slice(queries), slice(queries, None), chunk_size):
         for distances in block:
-            original = np.maximum(distances + space.half[row], 0) / space.largest[row]
+            original = np.maximum(distances + images.offsets[row], 0) / space.largest[row]
+            original = np.minimum(original, images.farthest)
             start, stop = sets.indptr[row : row + 2]
             shared = _shared(sets.indices[start:stop], sets.data[start:stop], inverted)
             jaccard = 1 - shared / (2 - shared)

@@ -255,7 +255,7 @@ def searching(method: str, path: str, queries: int, threads: int) -> tuple[float
     if method == "ours":
         work = lambda: ours(file, query)  # noqa: E731
     else:
-        gallery = read_features_file(file).load()
+        gallery = read_features_file(file).load().matrix
         if method == "product":
             whole = torch.from_numpy(gallery)
             work = lambda: product(whole, query)  # noqa: E731

@@ -5,7 +5,8 @@
 
 | array | |
 | --- | --- |
-| `features` | float32 (N, d), each row of length one |
+| `features` | float32 (N, d), each row of length one; or (N, K, c), K vectors per image |
+| `visibility` | float32 (N, K) in [0, 1], how far each part is seen; only beside (N, K, c) |
 | `names` | text (N,), paths below `folder`, sorted |
 | `folder` | text, where the names started from when they were embedded |
 | `model_sha256` | text, of the student's file |
@@ -17,6 +18,7 @@ Names are UTF-8 whatever the system's own encoding of file names is.
 """
 
 import io
+import math
 import os
 import re
 import struct
@@ -31,6 +33,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pgfl.errors import UserError
+from pgfl.nn.embedding import Embedding
 from pgfl.runtime.files import whole_file
 from pgfl.runtime.messages import shown, shown_key
 
@@ -57,6 +60,16 @@ class FeaturesFile:
     reasons: tuple[str, ...]
     """One for each of `unreadable`; empty texts in files that say none."""
     channels: int
+    """The length of a vector."""
+    parts: int | None = None
+    """Vectors per image; None where the features are (N, d)."""
+    visibility: np.ndarray | None = None
+    """float32 (N, K)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image's features."""
+        return (self.channels,) if self.parts is None else (self.parts, self.channels)
 
     def image(self, row: int) -> Path:
         """Where an image lies, or lay.
@@ -70,42 +83,45 @@ class FeaturesFile:
             raise UserError(f"{self.path}: the name {shown(name)} {wrong}; embed again")
         return self.folder / local_name(name)
 
-    def chunks(self, rows: int | None = None) -> Iterator[np.ndarray]:
+    def chunks(self, rows: int | None = None) -> Iterator[Embedding]:
         """The features in order, some rows at a time; memory does not grow with their number.
 
         Args:
             rows: in a piece; None for about 64 MiB.
 
         Yields:
-            float32 (n, channels), overwritten by the next one.
+            float32 (n, d) or (n, K, c), overwritten by the next one, with its visibility.
 
         Raises:
             UserError: the file is damaged.
         """
-        rows = rows or max(1, CHUNK_BYTES // (4 * self.channels))
-        room = np.empty((min(rows, len(self.names)), self.channels), dtype=np.float32)
+        rows = rows or max(1, CHUNK_BYTES // (4 * math.prod(self.shape)))
+        room = np.empty((min(rows, len(self.names)), *self.shape), dtype=np.float32)
         try:
             with _Stored(self.path) as stored:
                 for start in range(0, len(self.names), rows):
                     piece = room[: len(self.names) - start]
                     stored.fill(piece)
-                    yield piece
+                    yield Embedding(piece, self._seen(slice(start, start + rows)))
                 stored.check()
         except Exception as error:  # see read_features_file
             raise _damaged(self.path, error) from None
 
-    def load(self) -> np.ndarray:
-        """All features at once: float32 (N, channels).
+    def _seen(self, rows: slice) -> np.ndarray | None:
+        return None if self.visibility is None else self.visibility[rows]
+
+    def load(self) -> Embedding:
+        """All features at once: float32 (N, d) or (N, K, c).
 
         Raises:
             UserError: the file is damaged.
         """
-        features = np.empty((len(self.names), self.channels), dtype=np.float32)
+        features = np.empty((len(self.names), *self.shape), dtype=np.float32)
         start = 0
         for piece in self.chunks():
-            features[start : start + len(piece)] = piece
+            features[start : start + len(piece)] = piece.vectors
             start += len(piece)
-        return features
+        return Embedding(features, self.visibility)
 
 
 class _Stored:
@@ -126,11 +142,11 @@ class _Stored:
         lengths = struct.unpack("<2H", self.file.read(4))
         self.file.seek(sum(lengths), io.SEEK_CUR)
         start = self.file.tell()
-        self.rows, self.channels = _header(self.file)
+        self.shape = _header(self.file)
         size = self.file.tell() - start
-        if min(self.rows, self.channels) < 1:
-            raise ValueError(f"features are {self.rows} x {self.channels}")
-        if os.fstat(self.file.fileno()).st_size < start + size + 4 * self.rows * self.channels:
+        if min(self.shape) < 1:
+            raise ValueError(f"features are {' x '.join(map(str, self.shape))}")
+        if os.fstat(self.file.fileno()).st_size < start + size + 4 * math.prod(self.shape):
             raise ValueError("it ends too early")
         self.file.seek(start)
         self.checksum = zlib.crc32(self.file.read(size))
@@ -167,18 +183,24 @@ def read_features_file(path: Path) -> FeaturesFile:
             # Older files say no reasons.
             reasons = content["reasons"] if "reasons" in content else np.full(len(unreadable), "")
             reasons = _texts(reasons, 1)
+            visibility = content.get("visibility")
             folder, model_sha256, precision = (str(_texts(content[key], 0)) for key in TEXTS)
         if "\0" in folder:
             raise ValueError("its folder is no path")
         folder = Path(local_name(folder))
         with _Stored(path) as stored:
-            count, channels = stored.rows, stored.channels
+            count, *parts, channels = stored.shape
     except KeyError as error:
         raise UserError(f"{path}: not written by `pgfl embed` ({error.args[0]})") from None
     except Exception as error:  # zip, zlib and NumPy raise many kinds for a damaged file
         raise _damaged(path, error) from None
     if len(names) != count:
         raise _damaged(path, f"{len(names)} names, {count} features")
+    if visibility is not None and (
+        visibility.dtype != np.float32 or visibility.shape != (count, *parts) or not parts
+    ):
+        said = f"visibility is {visibility.dtype} {visibility.shape}"
+        raise _damaged(path, f"{said}, features are {(count, *parts, channels)}")
     if len(reasons) != len(unreadable):
         raise _damaged(path, f"{len(unreadable)} unreadable, {len(reasons)} reasons")
     return FeaturesFile(
@@ -190,6 +212,8 @@ def read_features_file(path: Path) -> FeaturesFile:
         unreadable=tuple(map(str, unreadable)),
         reasons=tuple(map(str, reasons)),
         channels=channels,
+        parts=parts[0] if parts else None,
+        visibility=visibility,
     )
 
 
@@ -227,21 +251,31 @@ def write_features_file(
     path: Path,
     names: list[str],
     channels: int,
-    pieces: Iterable[np.ndarray],
+    pieces: Iterable[np.ndarray | Embedding],
     texts: dict[str, str],
     unreadable: dict[str, str],
+    parts: int | None = None,
 ) -> None:
     """Write such a file whole, with no more than one piece in memory.
 
     Args:
         path: the file.
         names: of all rows.
-        channels: the length of a row.
-        pieces: float32 (n, channels) each, together as many rows as names.
+        channels: the length of a vector.
+        pieces: float32 (n, channels) each, together as many rows as names; with `parts`
+            embeddings (n, parts, channels), all with visibilities in [0, 1] or none.
         texts: `folder`, `model_sha256` and `precision`.
         unreadable: for each name of what was left out, why.
+        parts: vectors per image; None writes the plain (N, channels).
+
+    Raises:
+        ValueError: the pieces together are not of that shape, or only some have visibilities.
+            No file is written then.
     """
-    header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), channels)}
+    shape = (len(names), channels) if parts is None else (len(names), parts, channels)
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    seen: list[np.ndarray] = []
+    rows = 0
     small = {key: np.array(texts[key]) for key in TEXTS}
     lists = {"names": names, "unreadable": [*unreadable], "reasons": [*unreadable.values()]}
     small |= {key: _text_array(texts) for key, texts in lists.items()}
@@ -251,8 +285,23 @@ def write_features_file(
                 npy.write_array(file, array, allow_pickle=False)
         with _member(archive, FEATURES) as file:
             npy.write_array_header_1_0(file, header)
-            for piece in pieces:
-                file.write(np.ascontiguousarray(piece, dtype="<f4").data)
+            for piece in map(_embedding, pieces):
+                if piece.shape[1:] != shape[1:]:
+                    raise ValueError(f"features of {piece.shape[1:]}, but the file's are {shape}")
+                file.write(np.ascontiguousarray(piece.vectors, dtype="<f4").data)
+                seen += [] if piece.visibility is None else [piece.visibility]
+                rows += len(piece)
+        if rows != len(names) or sum(map(len, seen)) not in (0, rows):
+            raise ValueError(
+                f"{len(names)} names, {rows} features, {sum(map(len, seen))} visibilities"
+            )
+        if seen:
+            with _member(archive, "visibility") as file:
+                npy.write_array(file, np.concatenate(seen).astype("<f4"), allow_pickle=False)
+
+
+def _embedding(piece: np.ndarray | Embedding) -> Embedding:
+    return piece if isinstance(piece, Embedding) else Embedding(piece)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
@@ -270,12 +319,12 @@ def _texts(array: np.ndarray, dimensions: int) -> np.ndarray:
     return array
 
 
-def _header(file: IO[bytes]) -> tuple[int, int]:
-    """Rows and columns, by the header; `file` then stands at the first number."""
+def _header(file: IO[bytes]) -> tuple[int, ...]:
+    """(N, d) or (N, K, c), by the header; `file` then stands at the first number."""
     if npy.read_magic(file) != (1, 0):
         raise ValueError("an unknown version of npy")
     shape, fortran, kind = npy.read_array_header_1_0(file)
-    if fortran or kind != np.dtype("<f4") or len(shape) != 2:
+    if fortran or kind != np.dtype("<f4") or len(shape) not in (2, 3):
         raise ValueError(f"features are {kind} {shape}")
     return shape
 

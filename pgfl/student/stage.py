@@ -18,6 +18,11 @@ ABOUT_SCORE = (
     "Beside each rank: the cosine similarity of the two features. 1 is the most alike that there "
     "is; what counts as the same person depends on the model and on the cameras."
 )
+ABOUT_PARTS_SCORE = (
+    "Beside each rank: the mean of the cosine similarities of the two images' parts, weighted by "
+    "how far both show them. 1 is the most alike that there is; -1 also stands for images that "
+    "show no part in common."
+)
 
 
 def search(
@@ -137,7 +142,10 @@ def _results(queries: FeaturesFile, gallery: FeaturesFile, found: Nearest) -> Re
     counts = f"{_counted(len(queries.names), 'query', 'queries')} in a gallery of " + _counted(
         len(gallery.names), "image", "images"
     )
-    about = [ABOUT_SCORE, f"Student: sha256 {gallery.model_sha256[:12]}."]
+    about = [
+        ABOUT_SCORE if gallery.parts is None else ABOUT_PARTS_SCORE,
+        f"Student: sha256 {gallery.model_sha256[:12]}.",
+    ]
     about += _unreadable(queries, gallery)
     return Results(f"The most alike: {counts}", about, rows, gallery.folder)
 

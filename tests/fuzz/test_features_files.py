@@ -27,7 +27,7 @@ def content(path):
     file = read_features_file(path)
     names = [file.image(row) for row in range(len(file.names))]
     said = [str(getattr(file, key)) for key in TEXTS]
-    return names, said, file.unreadable, file.load().tolist()
+    return names, said, file.unreadable, file.load().matrix.tolist()
 
 
 @given(st.data())

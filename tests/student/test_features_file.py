@@ -43,10 +43,10 @@ def test_pieces_make_the_whole(file, features, names, rows):
     assert found.names.tolist() == names and found.unreadable == ("bad.png",)
     assert found.reasons == ("an empty file",)
     assert (str(found.folder), found.model_sha256) == ("/people", "ab" * 32)
-    pieces = [piece.copy() for piece in found.chunks(rows)]
+    pieces = [piece.vectors.copy() for piece in found.chunks(rows)]
     assert all(len(piece) <= (rows or 10) for piece in pieces)
     assert np.array_equal(np.concatenate(pieces), features)
-    assert np.array_equal(found.load(), features)
+    assert np.array_equal(found.load().vectors, features)
 
 
 def test_a_file_of_an_older_version_says_no_reasons(file, tmp_path, features):
@@ -57,7 +57,7 @@ def test_a_file_of_an_older_version_says_no_reasons(file, tmp_path, features):
                 old.writestr(name, new.read(name))
     found = read_features_file(older)
     assert (found.unreadable, found.reasons) == (("bad.png",), ("",))
-    assert np.array_equal(found.load(), features)
+    assert np.array_equal(found.load().vectors, features)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_other_files_are_refused(tmp_path, features):
         read_features_file(tmp_path / "foreign.npz")
 
 
-@pytest.mark.parametrize("shape", [(10, 6, 1), (9, 6), (10,)])
+@pytest.mark.parametrize("shape", [(10, 6, 1, 1), (9, 6), (9, 6, 1), (10,)])
 def test_features_of_other_shapes_are_refused(file, tmp_path, shape):
     with np.load(file) as content:
         arrays = dict(content)
@@ -129,7 +129,7 @@ def test_compressed_features_are_refused(file, tmp_path):
 def test_what_numpy_has_written_is_read_too(file, tmp_path, features):
     with np.load(file) as content:
         np.savez(tmp_path / "again.npz", **content)
-    assert np.array_equal(read_features_file(tmp_path / "again.npz").load(), features)
+    assert np.array_equal(read_features_file(tmp_path / "again.npz").load().vectors, features)
 
 
 def test_arrays_of_objects_are_never_unpickled(file, tmp_path):
@@ -184,7 +184,7 @@ def test_any_flipped_bit_is_noticed_or_harmless(file, features, names, bits):
         file.write_bytes(content)
         try:
             found = read_features_file(file)
-            assert np.array_equal(found.load(), features) and found.names.tolist() == names
+            assert np.array_equal(found.load().vectors, features) and found.names.tolist() == names
         except UserError as error:
             assert str(error).startswith(f"{file}: not ") and str(error).isprintable()
 

@@ -93,7 +93,7 @@ def test_features_are_those_of_embed(student, people, tmp_path):
     assert found.names.tolist() == find_images(people).names and found.unreadable == ()
     assert found.model_sha256 == student.sha256 and found.folder == people.resolve()
     expected = student.embed([people / name for name in found.names], batch_size=1)
-    assert np.array_equal(found.load(), expected)
+    assert np.array_equal(found.load().matrix, expected)
     assert [path.name for path in out.parent.iterdir()] == ["features.npz"]
 
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_left_out_and_listed(student, people, tmp_path):
     assert found.reasons[0].startswith("not an image, or damaged")
     assert found.reasons[1] == "an empty file; get it again"
     assert found.names.tolist() == expected.names.tolist()
-    np.testing.assert_allclose(found.load(), expected.load(), atol=1e-5)
+    np.testing.assert_allclose(found.load().matrix, expected.load().matrix, atol=1e-5)
 
 
 def test_of_many_unreadable_files_ten_are_said(student, people, tmp_path, capsys):

@@ -25,12 +25,16 @@ def evaluate(
     use: Annotated[
         str,
         typer.Option(
-            help="The feature to match with: global (the student's own), or part, fused, "
+            help="The feature to match with: global (the method's own), or part, fused, "
             "foreground or enhanced, which need the three files below."
         ),
     ] = "global",
     branches: Annotated[
-        Path | None, typer.Option(help="branches.safetensors of the model's own run.")
+        Path | None,
+        typer.Option(
+            help="branches.safetensors of the model's own run: to match with the whole network, "
+            "as a method without a student needs it."
+        ),
     ] = None,
     heatmaps_query: Annotated[Path | None, typer.Option(help="Heatmaps of split query.")] = None,
     heatmaps_gallery: Annotated[
@@ -40,6 +44,13 @@ def evaluate(
         Path | None,
         typer.Option(help="A CSV of every query's AP, first match and nearest images (global)."),
     ] = None,
+    train_set: Annotated[
+        str | None, typer.Option(help="Noted in the file: what it was trained on.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Noted: the name of the test set.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Noted: the model's variant.")] = None,
+    method: Annotated[str | None, typer.Option(help="Noted: the variant's method.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Noted: the seed of the training.")] = None,
     threads: Threads = 2,
 ) -> None:
     """Evaluate a model on the query and gallery images of a manifest."""
@@ -58,15 +69,24 @@ def evaluate(
         "rerank": rerank,
     }
     parsed = EvaluationSettings.parse(options, "evaluation")
-    if use != "global" and (
-        branches is None or heatmaps_query is None or heatmaps_gallery is None
-    ):
+    stores = {"query": heatmaps_query, "gallery": heatmaps_gallery}
+    if use != "global" and (branches is None or None in stores.values()):
         raise UserError(f"--use {use}: needs --branches, --heatmaps-query and --heatmaps-gallery")
+    given = [split for split, store in stores.items() if store is not None]
+    if given and (branches is None or len(given) < len(stores)):
+        raise UserError(
+            f"--heatmaps-{given[0]}: goes with --branches, and with the heatmaps of both splits"
+        )
+    known = {"train_set": train_set, "dataset": dataset, "variant": variant}
+    known |= {"method": method, "seed": seed}
+    run = {key: value for key, value in known.items() if value is not None}
     with own_gpus():
-        if use == "global":
+        if branches is None:
             from pgfl.retrieval.stage import run_evaluation
 
-            report = run_evaluation(model, manifest, out, **parsed.model_dump(), queries=queries)
+            report = run_evaluation(
+                model, manifest, out, **parsed.model_dump(), queries=queries, run=run
+            )
         else:
             from pgfl.retrieval.guided import run_guided_evaluation
 
@@ -76,7 +96,9 @@ def evaluate(
                 out,
                 use=use,
                 branches=branches,
-                heatmaps={"query": heatmaps_query, "gallery": heatmaps_gallery},
+                heatmaps=stores if given else None,
                 **parsed.model_dump(),
+                queries=queries,
+                run=run,
             )
     print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")

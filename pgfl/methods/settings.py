@@ -31,6 +31,14 @@ class MethodSettings(Settings):
         return False
 
     @property
+    def has_student(self) -> bool:
+        """Whether a pose-free network of one vector per image is left to match with.
+
+        Without one the whole network is matched with, and nothing can be exported.
+        """
+        return not self.needs_heatmaps_at_test
+
+    @property
     def student_method(self) -> str:
         """The method whose `Student` is left at test time; empty: this one."""
         return ""

@@ -10,6 +10,7 @@ from pgfl.config.recipe import Recipe
 from pgfl.errors import UserError
 from pgfl.methods.settings import module_name
 from pgfl.nn.backbone import build_backbone
+from pgfl.nn.embedding import Embedding
 
 
 def method_module(method: str) -> ModuleType:
@@ -32,13 +33,17 @@ def build_network(recipe: Recipe, identities: int) -> nn.Module:
 
 
 def matcher_of(network: nn.Module, recipe: Recipe, feature: str, after_norm: bool = True) -> Any:
-    """Images and their maps to one of a method's other features (Table 8), and nothing else.
+    """Images and their maps to what is matched with: a feature of the method (Table 8), or all.
 
     Args:
         network: of the recipe; what the feature does not need is removed from it.
         recipe: its recipe.
-        feature: one of the method's `FEATURES`.
+        feature: one of the method's `FEATURES`; `global` is what the method itself matches with,
+            the student's vector or, without a student, all that the network's `embed` gives.
         after_norm: after the BNNeck's normalisation, where there is one, or before it.
+
+    Returns:
+        A module that gives (N, c) or an `Embedding`.
 
     Raises:
         UserError: the method, or the network, has no such feature.
@@ -48,7 +53,10 @@ def matcher_of(network: nn.Module, recipe: Recipe, feature: str, after_norm: boo
     if feature not in known:
         raise UserError(f"{recipe.method} has no feature {feature!r}; known: {', '.join(known)}")
     if feature == "global":
-        return GlobalMatcher(student_of(network, recipe), after_norm)
+        student = student_of(network, recipe)
+        if student is None:
+            return WholeMatcher(network, after_norm)
+        return GlobalMatcher(student, after_norm)
     return module.Matcher(network, feature, after_norm)
 
 
@@ -64,6 +72,25 @@ class GlobalMatcher(nn.Module):
         return self.student(images, self.after_norm)
 
 
-def student_of(network: nn.Module, recipe: Recipe) -> nn.Module:
-    """The pose-free network of one vector an image that a method leaves behind."""
+class WholeMatcher(nn.Module):
+    """What a method without a student matches with."""
+
+    def __init__(self, network: nn.Module, after_norm: bool):
+        super().__init__()
+        self.network, self.after_norm = network, after_norm
+
+    def forward(self, images: Tensor, heatmaps: Tensor | None = None) -> Embedding:
+        """uint8 (N, H, W, 3), and maps (N, 8, h, w) where the method needs them."""
+        return self.network.embed(images, heatmaps, self.after_norm)
+
+
+def student_of(network: nn.Module, recipe: Recipe) -> nn.Module | None:
+    """The pose-free network of one vector per image that a method leaves behind, if any."""
+    if not recipe.settings.has_student:
+        return None
     return method_module(recipe.method).student(network)
+
+
+def backbone_of(network: nn.Module, recipe: Recipe) -> nn.Module:
+    """The backbone: the student's, or the network's own where there is no student."""
+    return (student_of(network, recipe) or network).backbone

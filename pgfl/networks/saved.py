@@ -1,6 +1,7 @@
 """The files of a trained network: `model.safetensors`, the student, and `branches.safetensors`.
 
-The student's metadata say how to build and how to feed it.
+The student's metadata say how to build and how to feed it. Of a method without a student
+`model.safetensors` holds the whole network, and `branches.safetensors` no more than the recipe.
 """
 
 import json
@@ -24,6 +25,8 @@ from pgfl.untrusted.seal import sealed
 from pgfl.untrusted.weights import load_strictly, read_state
 
 FORMAT = "pgfl-student-2"
+WHOLE_FORMAT = "pgfl-network-1"
+"""Of a whole network, where the method leaves no student."""
 FIRST_FORMAT = "pgfl-student-1"
 """Its students are all BoT's, and its settings hold some that are not the student's."""
 
@@ -35,6 +38,26 @@ def save_tensors(
     content = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with whole_file(path) as temporary:
         temporary.write_bytes(sealed(safetensors.torch.save(content, metadata)))
+
+
+def save_network(network: nn.Module, recipe: Recipe, model: Path, branches: Path) -> None:
+    """Write both files of a trained network.
+
+    Args:
+        network: the whole of it.
+        recipe: its recipe.
+        model: the student's file; the whole network's where there is no student.
+        branches: the file of all the rest.
+    """
+    student = student_of(network, recipe)
+    if student is None:
+        metadata = {"format": WHOLE_FORMAT, "method": recipe.method}
+        # Copies, since safetensors refuses tensors under two names (a BNNeck's normalisation).
+        state = {key: value.detach().clone() for key, value in network.state_dict().items()}
+        save_tensors(state, model, metadata)
+    else:
+        save_student(student, recipe, model)
+    save_branches(network, recipe, model, branches)
 
 
 def save_student(student: nn.Module, recipe: Recipe, path: Path) -> None:
@@ -66,11 +89,12 @@ def save_branches(network: nn.Module, recipe: Recipe, student: Path, path: Path)
     Args:
         network: the whole of it.
         recipe: its recipe.
-        student: the file that the network's student has been saved to; the branches name it by
-            its hash.
+        student: the file that the network's student (or the whole network, where there is none)
+            has been saved to; the branches name it by its hash.
         path: a .safetensors file.
     """
-    kept = {tensor.data_ptr() for tensor in student_of(network, recipe).state_dict().values()}
+    saved = student_of(network, recipe) or network
+    kept = {tensor.data_ptr() for tensor in saved.state_dict().values()}
     state = network.state_dict()
     rest = {key: value for key, value in state.items() if value.data_ptr() not in kept}
     metadata = {
@@ -109,6 +133,11 @@ def load_student(path: Path) -> tuple[nn.Module, ModelSettings]:
 def _stated(path: Path, metadata: dict[str, str]) -> tuple[str, Any, ModelSettings]:
     """What a student's file says of itself: its method, that one's settings, the backbone."""
     kind = metadata.get("format")
+    if kind == WHOLE_FORMAT:
+        raise UserError(
+            f"{path}: holds a whole network of {metadata.get('method')}, which leaves no student "
+            "of one vector per image; only `pgfl evaluate --branches` can match with it"
+        )
     if kind not in (FORMAT, FIRST_FORMAT):
         raise UserError(f"{path}: not a student written by pgfl (format {FORMAT} expected)")
     try:
@@ -128,7 +157,7 @@ def load_trained(model: Path, branches: Path) -> tuple[nn.Module, Recipe]:
     """The whole network of a training run, in evaluation mode, and its recipe.
 
     Args:
-        model: `model.safetensors`, the student.
+        model: `model.safetensors`, the student (or the whole network, where there is none).
         branches: `branches.safetensors` of the same run, all the rest.
 
     Returns:
@@ -137,7 +166,8 @@ def load_trained(model: Path, branches: Path) -> tuple[nn.Module, Recipe]:
     Raises:
         UserError: a file is missing or damaged, or they are not of one run.
     """
-    student, _ = load_student(model)
+    whole = _is_whole(model)
+    saved = read_state(model) if whole else load_student(model)[0].state_dict()
     if branches.suffix != ".safetensors":
         raise UserError(f"{branches}: must be the branches.safetensors of a training run")
     state, metadata = read_state(branches), read_metadata(branches)
@@ -149,9 +179,9 @@ def load_trained(model: Path, branches: Path) -> tuple[nn.Module, Recipe]:
         recipe = Recipe.parse(json.loads(metadata["recipe"]), str(branches))
     except (ValueError, RecursionError):
         raise UserError(f"{branches}: its metadata do not say how it was made") from None
-    network = build_network(recipe, identities_of(state, branches))
-    kept = student_of(network, recipe)
-    load_strictly(kept, student.state_dict(), model)
+    network = build_network(recipe, identities_of(saved | state if whole else state, branches))
+    kept = student_of(network, recipe) or network
+    load_strictly(kept, saved, model)
     # What the two share is loaded already, under whatever name the network has for it.
     shared = {tensor.data_ptr() for tensor in kept.state_dict().values()}
     there = {
@@ -159,6 +189,12 @@ def load_trained(model: Path, branches: Path) -> tuple[nn.Module, Recipe]:
     }
     load_strictly(network, there | state, branches)
     return network.eval().to(memory_format=torch.channels_last), recipe
+
+
+def _is_whole(model: Path) -> bool:
+    """Whether a model's file holds a whole network."""
+    is_there = model.is_file() and model.suffix == ".safetensors"
+    return is_there and read_metadata(model).get("format") == WHOLE_FORMAT
 
 
 def identities_of(state: dict[str, torch.Tensor], path: Path) -> int:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pgfl.config.recipe import Recipe
-from pgfl.networks.build import build_network, matcher_of, student_of
+from pgfl.networks.build import backbone_of, build_network, matcher_of
 from pgfl.pose.hrnet import PoseNetwork
 from pgfl.pose.keypoints import PARTS
 from pgfl.pose.settings import PoseSettings
@@ -82,7 +82,7 @@ def measure_pose_network(pose: PoseSettings) -> Complexity:
 
 def measure_last_stage(recipe: Recipe) -> Complexity:
     """`layer4` alone, the last stage of the student's ResNet, behind an image of its own size."""
-    backbone = student_of(build_network(recipe, identities=1).eval(), recipe).backbone
+    backbone = backbone_of(build_network(recipe, identities=1).eval(), recipe)
     inputs: list[torch.Tensor] = []
     hook = backbone.layer4.register_forward_pre_hook(lambda _, given: inputs.extend(given))
     with torch.no_grad():

@@ -76,8 +76,11 @@ class Measured:
 def read_evaluation(file: Path) -> Measured:
     """Read an evaluation file.
 
+    The file says itself what it is of. Files of older versions do not: then the folder tells.
+
     Raises:
-        UserError: it cannot be read, or does not lie in a run's folder.
+        UserError: it cannot be read, does not lie in a run's folder, or lies in that of another
+            run than the one that it is of.
     """
     *_, train, variant, seed, folder, _ = ("",) * 5 + file.parts
     number = re.fullmatch(r"seed(\d+)", seed)
@@ -86,7 +89,15 @@ def read_evaluation(file: Path) -> Measured:
     report = read_json(file)
     if not isinstance(report, dict):
         raise UserError(f"{file}: not an evaluation file")
-    return Measured(file, report, train, variant, int(number.group(1)))
+    folders = {"train_set": train, "variant": variant, "seed": int(number.group(1))}
+    said = {key: report.get(key, folder) for key, folder in folders.items()}
+    for key, folder in folders.items():
+        if type(said[key]) is not type(folder) or said[key] != folder:
+            raise UserError(
+                f"{file}: is of {key} {said[key]!r} by its content, but lies in the folder of "
+                f"{folder!r}; put it back, or evaluate the model again"
+            )
+    return Measured(file, report, said["train_set"], said["variant"], said["seed"])
 
 
 def read_evaluations(
@@ -114,6 +125,11 @@ def read_evaluations(
             raise UserError(
                 f"{file}: is given as {variant} on {test_set}, whose files are "
                 f"{variant}/seed{measured.seed}/eval/{name}"
+            )
+        if measured.report.get("dataset", test_set) != test_set:
+            raise UserError(
+                f"{file}: is of dataset {measured.report['dataset']!r} by its content, but named "
+                f"after {test_set!r}; put it back, or evaluate the model again"
             )
         if measured.report.get("use", "global") != feature:
             raise UserError(f"{file}: was not matched with {feature}; evaluate the model again")

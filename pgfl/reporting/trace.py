@@ -80,21 +80,18 @@ def _model_of(file: Path, metric: str, hashed: Callable[[Path], str]) -> dict[st
 
     An evaluation says itself which model it measured; all else is of the model that lies there.
     """
-    run = _run_of(file)
-    model = run / "model.safetensors"
     if metric:
-        digest = read_evaluation(file).report.get("model_sha256", "")
-    elif run.name and model.is_file():
-        digest = hashed(model)
+        measured = read_evaluation(file)
+        train, variant, seed = measured.train, measured.variant, measured.seed
+        digest = measured.report.get("model_sha256", "")
     else:
-        return {}
-    train, variant, seed = run.parts[-3:]
-    return {
-        "train": train,
-        "variant": variant,
-        "seed": int(seed.removeprefix("seed")),
-        "model_sha256": digest,
-    }
+        run = _run_of(file)
+        model = run / "model.safetensors"
+        if not (run.name and model.is_file()):
+            return {}
+        train, variant, folder = run.parts[-3:]
+        seed, digest = int(folder.removeprefix("seed")), hashed(model)
+    return {"train": train, "variant": variant, "seed": seed, "model_sha256": digest}
 
 
 def _run_of(file: Path) -> Path:

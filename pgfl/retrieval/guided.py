@@ -1,4 +1,8 @@
-"""Evaluation with a feature that needs the pose at test time: f_P, f_V, f_F or f_E (Table 8)."""
+"""Evaluation with the whole network, and with the pose where it is needed at test time.
+
+That is how a method without a student is evaluated, and how PGFL-KD's other features are: f_P,
+f_V, f_F and f_E (Table 8).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +13,19 @@ from torch import nn
 
 from pgfl.datasets.images import image_batches
 from pgfl.datasets.manifest import read_manifest
+from pgfl.errors import UserError
 from pgfl.networks.build import matcher_of
 from pgfl.networks.saved import load_trained
+from pgfl.nn.embedding import Embedding, joined
 from pgfl.nn.settings import ModelSettings
 from pgfl.pose.check import open_store
 from pgfl.pose.store import HeatmapReader
 from pgfl.retrieval.distances import Metric
+from pgfl.retrieval.parts import as_embedding
 from pgfl.retrieval.protocols import Protocol
-from pgfl.retrieval.stage import compare
+from pgfl.retrieval.stage import write_evaluation
 from pgfl.runtime.devices import half_precision, pick_device
-from pgfl.runtime.files import file_hash, write_json
+from pgfl.runtime.files import file_hash
 from pgfl.runtime.provenance import code_hash
 
 
@@ -29,12 +36,14 @@ def run_guided_evaluation(
     *,
     use: str,
     branches: Path,
-    heatmaps: dict[str, Path],
+    heatmaps: dict[str, Path] | None = None,
     metric: Metric,
     feature: str,
     batch_size: int,
     protocol: Protocol = "multi_shot",
     rerank: bool = False,
+    queries: Path | None = None,
+    run: dict[str, object] | None = None,
 ) -> dict[str, object]:
     """Evaluate one of a method's features on the query and gallery splits of a manifest.
 
@@ -42,15 +51,17 @@ def run_guided_evaluation(
         model: `model.safetensors`.
         manifest: of the test set.
         out: the JSON to write.
-        use: the feature to match with.
+        use: the feature to match with; `global` is what the method itself matches with.
         branches: `branches.safetensors` of the same run.
-        heatmaps: the stores of the splits `query` and `gallery`.
+        heatmaps: the stores of the splits `query` and `gallery`, where they are needed.
         metric: `cosine` or `euclidean`.
         feature: `after_bnneck` or `before_bnneck`. A feature without a BNNeck is taken as it
             is, and the report then says `no_bnneck`.
         batch_size: images at a time.
         protocol: as for the student.
         rerank: whether the distances are re-ranked.
+        queries: a CSV to write, too, as for the student.
+        run: what is evaluated, some of `pgfl.retrieval.stage.RUN_KEYS` with their values.
 
     Returns:
         What was written: a student's report, and which feature it is of.
@@ -59,13 +70,26 @@ def run_guided_evaluation(
         UserError: an input cannot be used, inputs do not fit each other, or no query has a match.
     """
     network, recipe = load_trained(model, branches)
-    if use not in network.necks:
+    run = run or {}
+    if run.get("method", recipe.method) != recipe.method:
+        raise UserError(
+            f"{branches}: is of the method {recipe.method}, not of {run['method']}; give the "
+            "files of one run"
+        )
+    needs_heatmaps = use != "global" or recipe.settings.needs_heatmaps_at_test
+    if needs_heatmaps and heatmaps is None:
+        raise UserError(
+            f"{branches}: {recipe.method} needs the heatmaps of query and gallery to match with "
+            f"feature {use}; give --heatmaps-query and --heatmaps-gallery"
+        )
+    if use != "global" and use not in getattr(network, "necks", ()):
         feature = "no_bnneck"
     after_norm = feature == "after_bnneck"
     matcher = matcher_of(network, recipe, use, after_norm).to(pick_device())
     splits = {split: read_manifest(manifest, split) for split in ("query", "gallery")}
     readers = {
-        split: open_store(heatmaps[split], list(table["image"])) for split, table in splits.items()
+        split: open_store(heatmaps[split], list(table["image"])) if heatmaps else None
+        for split, table in splits.items()
     }
     features = {
         split: embed_guided(
@@ -78,21 +102,16 @@ def run_guided_evaluation(
         )
         for split, table in splits.items()
     }
-    report = {
-        **compare(features, splits, manifest, metric, protocol, rerank),
-        "use": use,
-        "metric": metric,
-        "feature": feature,
-        "protocol": protocol,
-        "rerank": rerank,
+    how = {"use": use, "metric": metric, "feature": feature}
+    how |= {"protocol": protocol, "rerank": rerank}
+    made_of = {
         "model_sha256": file_hash(model),
         "branches_sha256": file_hash(branches),
         "manifest_sha256": file_hash(manifest),
-        "heatmaps_sha256": {split: file_hash(heatmaps[split]) for split in splits},
+        "heatmaps_sha256": {split: file_hash(file) for split, file in (heatmaps or {}).items()},
         "code": code_hash("pgfl.retrieval.guided", recipe.module),
     }
-    write_json(out, report)
-    return report
+    return write_evaluation(out, features, splits, manifest, run, how, made_of, queries)
 
 
 @torch.inference_mode()
@@ -101,9 +120,9 @@ def embed_guided(
     settings: ModelSettings,
     folder: Path,
     names: Sequence[str],
-    heatmaps: HeatmapReader,
+    heatmaps: HeatmapReader | None = None,
     batch_size: int = 64,
-) -> np.ndarray:
+) -> Embedding:
     """The matcher's feature of every image; images and maps are read side by side, in order.
 
     Args:
@@ -111,21 +130,29 @@ def embed_guided(
         settings: its network's, for the input size.
         folder: where the names start from.
         names: image paths below it.
-        heatmaps: row i holds the maps of `names[i]`; `open_store` proves it.
+        heatmaps: row i holds the maps of `names[i]`; `open_store` proves it. None where the
+            matcher reads none.
         batch_size: images at a time.
 
     Returns:
-        float32 (images, c), not normalised to length one.
+        float32, not normalised to length one, of one vector per image or several.
 
     Raises:
         UserError: an image cannot be read.
     """
     device = next(matcher.parameters()).device
     size = (settings.height, settings.width)
-    features = []
+    parts = []
     for start, batch in image_batches(folder, names, size, batch_size, "embedding"):
-        maps = torch.from_numpy(heatmaps.read(slice(start, start + len(batch))))
-        images = torch.from_numpy(batch)
+        maps = None
+        if heatmaps is not None:
+            rows = slice(start, start + len(batch))
+            maps = torch.from_numpy(heatmaps.read(rows)).to(device)
+        images = torch.from_numpy(batch).to(device)
         with half_precision(device, "fp32"):
-            features.append(matcher(images.to(device), maps.to(device)).cpu().numpy())
-    return np.concatenate(features)
+            parts.append(as_embedding(matcher(images, maps), "matcher").mapped(_as_array))
+    return joined(parts)
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()

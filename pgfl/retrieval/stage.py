@@ -1,6 +1,7 @@
 """The evaluation stage: a student and a manifest in, `eval/{dataset}.json` out."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.networks.saved import load_student
+from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.metrics import Evaluation, evaluate
@@ -18,6 +20,10 @@ from pgfl.runtime.devices import pick_device
 from pgfl.runtime.files import file_hash, write_json
 from pgfl.runtime.provenance import code_hash
 
+Features = dict[str, np.ndarray] | dict[str, Embedding]
+"""Of the splits `query` and `gallery`: (images, c), or several vectors per image."""
+RUN_KEYS = ("train_set", "dataset", "variant", "method", "seed")
+"""What an evaluation is of: the training set, the test set, the variant, its method, the seed."""
 RANKS = (1, 3, 5, 10)
 SINGLE_SHOT_DRAWS = 100
 CHANCE_DRAWS = 5
@@ -35,6 +41,7 @@ def run_evaluation(
     protocol: Protocol = "multi_shot",
     rerank: bool = False,
     queries: Path | None = None,
+    run: dict[str, object] | None = None,
 ) -> dict[str, object]:
     """Evaluate a student on the query and gallery splits of a manifest.
 
@@ -49,9 +56,10 @@ def run_evaluation(
             galleries of one image a person.
         rerank: whether the distances are re-ranked.
         queries: a CSV to write, too: what became of each query (`pgfl.retrieval.queries`).
+        run: what is evaluated, some of `RUN_KEYS` with their values.
 
     Returns:
-        What was written: percentages, counts, what random features reach, and hashes.
+        What was written: `run`, percentages, counts, what random features reach, and hashes.
 
     Raises:
         UserError: an input cannot be used, or no query has a match.
@@ -70,16 +78,46 @@ def run_evaluation(
         )
         for split, table in splits.items()
     }
-    report = {
-        **compare(features, splits, manifest, metric, protocol, rerank),
-        "metric": metric,
-        "feature": feature,
-        "protocol": protocol,
-        "rerank": rerank,
+    how = {"metric": metric, "feature": feature, "protocol": protocol, "rerank": rerank}
+    made_of = {
         "model_sha256": file_hash(model),
         "manifest_sha256": file_hash(manifest),
         "code": code_hash("pgfl.retrieval.stage", type(student).__module__),
     }
+    return write_evaluation(out, features, splits, manifest, run or {}, how, made_of, queries)
+
+
+def write_evaluation(
+    out: Path,
+    features: Features,
+    splits: dict[str, pd.DataFrame],
+    manifest: Path,
+    run: dict[str, object],
+    how: dict[str, Any],
+    made_of: dict[str, object],
+    queries: Path | None = None,
+) -> dict[str, object]:
+    """Rank the gallery and write the evaluation; all kinds of features come here.
+
+    Args:
+        out: the JSON to write.
+        features: of the splits `query` and `gallery`.
+        splits: their rows of the manifest, in the same order.
+        manifest: named in messages.
+        run: what is evaluated, some of `RUN_KEYS` with their values.
+        how: `metric`, `protocol`, `rerank` and whatever else is said of the matching.
+        made_of: hashes of the inputs and of the code.
+        queries: a CSV to write, too.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: the features cannot be compared, or no query has a match.
+    """
+    metric, protocol, rerank = how["metric"], how["protocol"], how["rerank"]
+    result = compare(features, splits, manifest, metric, protocol, rerank)
+    report = {**run, **result, **how, **made_of}
     if queries is not None:
         write_queries(rank_queries(features, splits, metric, rerank), queries)
     write_json(out, report)
@@ -87,7 +125,7 @@ def run_evaluation(
 
 
 def compare(
-    features: dict[str, np.ndarray],
+    features: Features,
     splits: dict[str, pd.DataFrame],
     manifest: Path,
     metric: Metric,
@@ -97,7 +135,7 @@ def compare(
     """Rank the gallery: percentages, counts, and what random features reach.
 
     Args:
-        features: (images, c) of the splits `query` and `gallery`.
+        features: of the splits `query` and `gallery`.
         splits: their rows of the manifest, in the same order.
         manifest: named in messages.
         metric: `cosine` or `euclidean`.
@@ -152,7 +190,7 @@ def _percentages(result: Evaluation | SingleShot) -> dict[str, float]:
 
 
 def _score(
-    features: dict[str, np.ndarray],
+    features: Features,
     splits: dict[str, pd.DataFrame],
     manifest: Path,
     metric: Metric = "cosine",

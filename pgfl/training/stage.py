@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from pgfl.config.recipe import Recipe
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.networks.build import build_network, student_of
-from pgfl.networks.saved import save_branches, save_student
+from pgfl.networks.build import backbone_of, build_network
+from pgfl.networks.saved import save_network
 from pgfl.nn.backbone import load_backbone
 from pgfl.nn.settings import TIMM
 from pgfl.nn.timm_backbone import TimmBackbone
@@ -172,8 +172,7 @@ def _train(
     if not fabric.is_global_zero:
         return
     student = job.out / "model.safetensors"
-    save_student(student_of(model, recipe), recipe, student)
-    save_branches(model, recipe, student, job.out / "branches.safetensors")
+    save_network(model, recipe, student, job.out / "branches.safetensors")
     _write_history(history, job.out / "history.csv")
     write_json(
         job.out / "provenance.json",
@@ -218,7 +217,7 @@ def start_from(model: nn.Module, recipe: Recipe, weights: dict[str, Tensor], pat
     Raises:
         UserError: they do not fit, or are NaN or infinite.
     """
-    load_backbone(student_of(model, recipe).backbone, recipe.model, weights, path)
+    load_backbone(backbone_of(model, recipe), recipe.model, weights, path)
     # A method that has copies of a part of the backbone brings them up to date.
     getattr(model, "backbone_was_loaded", lambda: None)()
 

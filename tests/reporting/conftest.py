@@ -61,6 +61,10 @@ def make_run(project):
         (run / "provenance.json").write_text(json.dumps(provenance))
         counts = {"query": 330, "gallery": 660, "query_identities": 30, "gallery_identities": 31}
         report = values | {
+            "train_set": TRAIN_SET[test_set],
+            "dataset": test_set,
+            "variant": variant,
+            "seed": seed,
             "counts": counts,
             "chance": {"rank1": 1.0, "mAP": 2.04},
             "metric": "cosine",

@@ -56,7 +56,7 @@ def guided(run, data, heatmaps, split, feature, batch_size):
     names = list(read_manifest(data, split)["image"])
     reader = HeatmapReader(heatmaps[split])
     matcher = matcher_of(network, recipe, feature)
-    return embed_guided(matcher, recipe.model, data.parent, names, reader, batch_size)
+    return embed_guided(matcher, recipe.model, data.parent, names, reader, batch_size).matrix
 
 
 def test_the_global_feature_is_the_students(run, data, heatmaps):

@@ -1,11 +1,41 @@
 # One job ranks the gallery of one test set with one trained model.
 
 
+def evaluation_inputs(wildcards):
+    """What a method's own evaluation reads: without a student, the whole network."""
+    method = settings.recipe(wildcards.variant).settings
+    run = run_folder(wildcards.train, wildcards.variant, wildcards.seed)
+    files = {
+        "model": f"{run}/model.safetensors",
+        "manifest": f"data/{EXPERIMENT}/{wildcards.dataset}/manifest.csv",
+        "images": f"data/{EXPERIMENT}/{wildcards.dataset}/images",
+    }
+    if not method.has_student:
+        files["branches"] = f"{run}/branches.safetensors"
+    if not method.has_student and method.needs_heatmaps_at_test:
+        for split in ("query", "gallery"):
+            files[split] = heatmaps_file(wildcards.dataset, split, reading_of(wildcards.variant))
+    return files
+
+
+def evaluation_code(variant):
+    """The word for all code that a method's own evaluation runs."""
+    recipe = settings.recipe(variant)
+    if recipe.settings.has_student:
+        return code_hash("pgfl.retrieval.stage", recipe.student_module)
+    return code_hash("pgfl.retrieval.guided", recipe.module)
+
+
+# What an evaluation is of is written into it, so that no path is read back.
+SAYS_WHAT_IT_IS_OF = (
+    " --train-set {wildcards.train:q} --dataset {wildcards.dataset:q}"
+    " --variant {wildcards.variant:q} --method {params.method} --seed {wildcards.seed}"
+)
+
+
 rule evaluate:
     input:
-        model=f"{run_folder('{train}', '{variant}', '{seed}')}/model.safetensors",
-        manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
-        images=f"data/{EXPERIMENT}/{{dataset}}/images",
+        unpack(evaluation_inputs),
     output:
         numbers=f"{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.json",
         # What the pictures of ranked lists are made of, so that they embed nothing again.
@@ -16,9 +46,12 @@ rule evaluate:
         batch_size=settings.evaluation.batch_size,
         protocol=settings.evaluation.protocol,
         rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
-        code=lambda w: code_hash(
-            "pgfl.retrieval.stage", settings.recipe(w.variant).student_module
-        ),
+        method=lambda w: settings.recipe(w.variant).method,
+        branches=lambda w, input: option("branches", input.get("branches")),
+        query=lambda w, input: option("heatmaps-query", input.get("query")),
+        gallery=lambda w, input: option("heatmaps-gallery", input.get("gallery")),
+        own_heatmaps=lambda w, input: own_stamps(input),
+        code=lambda w: evaluation_code(w.variant),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.log",
     conda:
@@ -32,7 +65,9 @@ rule evaluate:
         " on {wildcards.dataset}"
     shell:
         "python -m pgfl evaluate {input.model:q} {input.manifest:q} --out {output.numbers:q}"
-        " --queries {output.queries:q} --metric {params.metric} --feature {params.feature}"
+        " --queries {output.queries:q} {params.branches} {params.query} {params.gallery}"
+        " --metric {params.metric} --feature {params.feature}"
+        f"{SAYS_WHAT_IT_IS_OF}"
         " --batch-size {params.batch_size} --protocol {params.protocol} {params.rerank}"
         " --threads {threads} 2>&1 | tee {log:q}"
 
@@ -56,6 +91,7 @@ rule evaluate_with_pose:
         batch_size=settings.evaluation.batch_size,
         protocol=settings.evaluation.protocol,
         rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
+        method=lambda w: settings.recipe(w.variant).method,
         own_heatmaps=lambda w, input: own_stamps(input),
         code=lambda w: code_hash(
             "pgfl.retrieval.guided", settings.recipe(w.variant).module
@@ -76,5 +112,6 @@ rule evaluate_with_pose:
         " --use {wildcards.feature} --branches {input.branches:q}"
         " --heatmaps-query {input.query:q} --heatmaps-gallery {input.gallery:q}"
         " --metric {params.metric} --feature {params.feature}"
+        f"{SAYS_WHAT_IT_IS_OF}"
         " --batch-size {params.batch_size} --protocol {params.protocol} {params.rerank}"
         " --threads {threads} 2>&1 | tee {log:q}"

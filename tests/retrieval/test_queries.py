@@ -8,8 +8,10 @@ import pytest
 
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
+from pgfl.nn.embedding import Embedding
 from pgfl.reporting.outcomes import read_queries
 from pgfl.retrieval.embed import embed
+from pgfl.retrieval.parts import embedding_blocks
 from pgfl.retrieval.queries import rank_queries, write_queries
 from pgfl.retrieval.rerank import reranked_blocks
 from pgfl.retrieval.stage import run_evaluation
@@ -88,6 +90,37 @@ def test_rows_are_what_sorting_gives(case, kind):
         for place, at in enumerate(order[:10], 1):
             assert row[f"top{place}"] == f"g/{at}.jpg"
             assert row[f"score{place}"] == pytest.approx(alike[query, at], abs=1e-6)
+
+
+@pytest.mark.parametrize("rerank", [False, True])
+def test_several_vectors_are_ranked_and_scored_by_their_parts(case, rerank):
+    _, splits = case
+    rng = np.random.default_rng(1)
+    features = {
+        name: Embedding(
+            rng.standard_normal((count, 3, 4)).astype(np.float32),
+            (rng.random((count, 3)) * (rng.random((count, 3)) > 0.4)).astype(np.float32),
+        )
+        for name, count in (("query", 9), ("gallery", 40))
+    }
+    rank = reranked_blocks if rerank else embedding_blocks
+    blocks = rank(*features.values(), metric="cosine")
+    distances = np.concatenate([block.copy() for block in blocks])
+    table = rank_queries(features, splits, rerank=rerank)
+    for query, (precision, first, order) in enumerate(ranked_by_sorting(distances, splits)):
+        row = table.iloc[query]
+        if precision is not None:
+            assert row["AP"] == pytest.approx(precision) and row["first_hit"] == first
+        for place, at in enumerate(order[:10], 1):
+            mine, theirs = (
+                (one.vectors[i].astype(float), one.visibility[i].astype(float))
+                for one, i in ((features["query"], query), (features["gallery"], at))
+            )
+            weights = mine[1] * theirs[1]
+            alike = np.diag(cosines(mine[0], theirs[0]))
+            score = weights @ alike / weights.sum() if weights.any() else -1
+            assert row[f"top{place}"] == f"g/{at}.jpg"
+            assert row[f"score{place}"] == pytest.approx(score, abs=1e-6)
 
 
 def test_equal_images_keep_the_gallerys_order(case):

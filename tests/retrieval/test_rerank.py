@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.metrics import evaluate, score
 from pgfl.retrieval.rerank import evaluate_reranked, reranked_blocks
 
@@ -19,15 +20,24 @@ def textbook(query, gallery, metric, k1, k2, lambda_value):
     if metric == "cosine":
         images = unit(images)
     original = np.square(images[:, None] - images[None]).sum(axis=-1)
+    return definition(original, len(query), k1, k2, lambda_value)
+
+
+def definition(original, queries, k1, k2, lambda_value):
+    """The same of the distances between all images, infinite ones of those never compared."""
     order = np.argsort(original, axis=1, kind="stable")
-    largest = original.max(axis=1, keepdims=True)
-    original = original / np.where(largest > 0, largest, 1)
+    comparable = np.isfinite(original)
+    largest = np.where(comparable, original, 0).max(axis=1, keepdims=True)
+    original = np.where(comparable, original / np.where(largest > 0, largest, 1), 1)
+
+    def nearest(image, count):
+        return [other for other in order[image, :count] if comparable[image, other]]
 
     def mutual(image, k):
-        return {other for other in order[image, : k + 1] if image in order[other, : k + 1]}
+        return {other for other in nearest(image, k + 1) if image in nearest(other, k + 1)}
 
     sets = np.zeros_like(original)
-    for image in range(len(images)):
+    for image in range(len(original)):
         members = mutual(image, k1)
         expanded = set(members)
         for member in members:
@@ -38,10 +48,15 @@ def textbook(query, gallery, metric, k1, k2, lambda_value):
         weights = np.exp(-original[image, index])
         sets[image, index] = weights / weights.sum()
     if k2 != 1:
-        sets = np.stack([sets[order[image, :k2]].mean(axis=0) for image in range(len(images))])
-    shared = np.minimum(sets[: len(query), None], sets[None, len(query) :]).sum(axis=-1)
+        sets = np.stack(
+            [
+                sets[nearest(image, k2)].sum(axis=0) / max(1, len(nearest(image, k2)))
+                for image in range(len(original))
+            ]
+        )
+    shared = np.minimum(sets[:queries, None], sets[None, queries:]).sum(axis=-1)
     jaccard = 1 - shared / (2 - shared)
-    return (1 - lambda_value) * jaccard + lambda_value * original[: len(query), len(query) :]
+    return (1 - lambda_value) * jaccard + lambda_value * original[:queries, queries:]
 
 
 def ours(query, gallery, **options):
@@ -91,6 +106,60 @@ def test_of_equally_near_neighbours_the_earlier_one_counts(rows, queries, k1, k2
     found = ours(query, gallery, **options, chunk_size=chunk_size)
     expected = textbook(query, gallery, **options)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize(("k1", "k2", "lambda_value"), [(10, 4, 0.3), (3, 1, 0.0), (90, 6, 0.6)])
+@pytest.mark.parametrize("hidden", [0.0, 0.6])
+def test_several_vectors_are_reranked_by_their_parts_distances(
+    metric, k1, k2, lambda_value, hidden
+):
+    rng = np.random.default_rng(k1)
+    vectors = rng.standard_normal((5, 3, 4))[rng.integers(0, 5, 50)]
+    vectors += 0.5 * rng.standard_normal(vectors.shape)
+    visibility = rng.random((50, 3)) * (rng.random((50, 3)) >= hidden)
+    if hidden:
+        visibility[[2, 30]] = 0  # a query and a gallery image that show nothing
+        visibility[40] = [0, 0, 1]
+    original = np.full((50, 50), np.inf)
+    for i, j in np.ndindex(50, 50):
+        weights = visibility[i] * visibility[j]
+        if metric == "cosine":
+            cosines = (unit(vectors[i]) * unit(vectors[j])).sum(axis=1)
+            apart = 1 - cosines
+        else:
+            apart = np.square(vectors[i] - vectors[j]).sum(axis=1)
+        if weights.sum() > 0:
+            original[i, j] = weights @ apart / weights.sum()
+    if hidden:
+        assert np.isinf(original).sum() > 198
+    expected = definition(original, 12, k1, k2, lambda_value)
+    query, gallery = (
+        Embedding(vectors[part], visibility[part]) for part in (slice(12), slice(12, None))
+    )
+    options = {"metric": metric, "k1": k1, "k2": k2, "lambda_value": lambda_value}
+    for chunk_size in (None, 5):
+        found = ours(query, gallery, **options, chunk_size=chunk_size)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    single = [
+        Embedding(torch.from_numpy(one.vectors).float(), one.visibility.astype(np.float32))
+        for one in (query, gallery)
+    ]
+    np.testing.assert_allclose(ours(*single, **options), expected, rtol=0, atol=1e-5)
+
+
+def test_parts_that_are_all_seen_are_reranked_as_one_long_vector():
+    (query, *_), (gallery, *_) = clustered(4, 9, 70, channels=12)
+    parts = (Embedding(one.reshape(len(one), 3, 4)) for one in (query, gallery))
+    expected = ours(query, gallery, metric="euclidean")
+    np.testing.assert_allclose(ours(*parts, metric="euclidean"), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(-1, 8), (-1, 1, 8)])
+def test_one_vector_is_reranked_as_a_matrix_to_the_last_bit(shape):
+    (query, *_), (gallery, *_) = clustered(5, 9, 70, dtype=np.float32)
+    found = ours(Embedding(query), Embedding(gallery.reshape(shape)))
+    assert np.array_equal(found, ours(query, gallery))
 
 
 def test_images_that_are_all_the_same_have_finite_distances():

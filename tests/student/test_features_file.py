@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pgfl.errors import UserError
+from pgfl.nn.embedding import Embedding, joined
 from pgfl.student import features_file
 from pgfl.student.features_file import read_features_file, write_features_file, wrong_name
 
@@ -83,6 +84,74 @@ def test_equal_contents_make_equal_files(file, tmp_path, features, names):
     again = tmp_path / "again.npz"
     write_features_file(again, names, 6, [features], TEXTS, BAD)
     assert again.read_bytes() == file.read_bytes()
+
+
+@pytest.fixture(params=[True, False])
+def parts(request):
+    """Three vectors per image, with visibilities and without."""
+    rng = np.random.default_rng(1)
+    seen = rng.random((10, 3), dtype=np.float32) if request.param else None
+    return Embedding(rng.standard_normal((10, 3, 6), dtype=np.float32), seen)
+
+
+@pytest.fixture
+def parts_file(tmp_path, names, parts):
+    path = tmp_path / "parts.npz"
+    write_features_file(path, names, 6, iter([parts[:3], parts[3:]]), TEXTS, BAD, parts=3)
+    return path
+
+
+def same(found, expected):
+    return np.array_equal(found.vectors, expected.vectors) and (
+        np.array_equal(found.visibility, expected.visibility)
+        if expected.visibility is not None
+        else found.visibility is None
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 4, 99, None])
+def test_several_vectors_come_back_in_pieces(parts_file, parts, names, rows):
+    found = read_features_file(parts_file)
+    assert (found.parts, found.channels, found.names.tolist()) == (3, 6, names)
+    pieces = [piece.mapped(np.copy) for piece in found.chunks(rows)]
+    assert all(len(piece) <= (rows or 10) for piece in pieces)
+    assert same(joined(pieces), parts) and same(found.load(), parts)
+    with np.load(parts_file, allow_pickle=False) as content:
+        assert np.array_equal(content["features"], parts.vectors)
+        assert ("visibility" in content) == (parts.visibility is not None)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"visibility": np.ones((10, 2), np.float32)},
+        {"visibility": np.ones((9, 3), np.float32)},
+        {"visibility": np.ones((10, 3))},
+        {"visibility": np.array([[{}] * 3] * 10)},
+        {"visibility": np.ones((10, 1), np.float32), "features": np.ones((10, 6), np.float32)},
+        {"features": np.ones((10, 0, 6), np.float32)},
+    ],
+)
+def test_visibilities_that_do_not_fit_are_refused(parts_file, tmp_path, arrays):
+    with pytest.raises(UserError, match=r"odd\.npz: not a file of features, or damaged"):
+        read_features_file(odd(parts_file, tmp_path / "odd.npz", **arrays))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "parts"),
+    [
+        (lambda x: [x[:4]], 3),
+        (lambda x: [x[:4], Embedding(x.vectors[4:])], 3),
+        (lambda x: [x], None),
+        (lambda x: [x], 2),
+    ],
+)
+def test_pieces_that_do_not_fit_write_nothing(tmp_path, names, pieces, parts):
+    x = Embedding(np.ones((10, 3, 6), np.float32), np.ones((10, 3), np.float32))
+    path = tmp_path / "none.npz"
+    with pytest.raises(ValueError, match=r"features of \(3, 6\)|10 names, "):
+        write_features_file(path, names, 6, pieces(x), TEXTS, BAD, parts=parts)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.97])

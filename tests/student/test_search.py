@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pgfl.nn.embedding import Embedding
 from pgfl.student.search import nearest
 
 
@@ -40,6 +41,31 @@ def test_the_nearest_are_those_of_a_full_sort(size, top):
         assert np.isnan(found.scores[place, count:]).all()
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("seen", [True, False])
+def test_several_vectors_are_searched_by_their_parts(size, seen):
+    rng = np.random.default_rng(size)
+    vectors = rng.standard_normal((64, 3, 5), dtype=np.float32)
+    visibility = (rng.random((64, 3)) * (rng.random((64, 3)) > 0.5)).astype(np.float32)
+    everyone = Embedding(vectors, None if seen else visibility)
+    query, gallery = everyone[:4], everyone[4:]
+    chunks = (gallery[start : start + size] for start in range(0, 60, size))
+    found = nearest(query, chunks, 60, [[3], [], [59], [0]])
+    weights = np.ones((64, 3)) if seen else visibility.astype(float)
+    unit = vectors / np.linalg.norm(vectors.astype(float), axis=2, keepdims=True)
+    for place, own in enumerate([[3], [], [59], [0]]):
+        scores = {}
+        for row in range(60):
+            both = weights[place] * weights[4 + row]
+            cosines = (unit[place] * unit[4 + row]).sum(axis=1)
+            if row not in own:
+                scores[row] = both @ cosines / both.sum() if both.any() else -1
+        order = sorted(scores, key=lambda row: -scores[row])
+        assert found.rows[place, : len(order)].tolist() == order
+        expected = [scores[row] for row in order]
+        np.testing.assert_allclose(found.scores[place, : len(order)], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [1, 5, 16, 100])
 def test_of_equally_near_images_the_first_comes_first(size):
     # Vectors of four ones and twelve zeros: many ties, all of them exact.
@@ -57,6 +83,15 @@ def test_more_is_asked_for_than_there_is():
     found = nearest(gallery[:1], [gallery], 5, [[0]])
     assert found.rows.tolist() == [[1, 2, -1, -1, -1]]
     assert found.scores[0, :2].tolist() == [0, 0] and np.isnan(found.scores[0, 2:]).all()
+
+
+def test_what_cannot_be_compared_of_several_vectors():
+    parts = Embedding(np.ones((2, 3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"query has \(1, 4\) vectors .*, gallery \(3, 4\)"):
+        nearest(np.ones((1, 4), np.float32), [parts], 1)
+    wrong = Embedding(parts.vectors, np.array([[1, 1, 1], [1, 2, 1]], np.float32))
+    with pytest.raises(ValueError, match=r"gallery: visibilities must be in .* row 3 has others"):
+        nearest(parts, [parts, wrong], 1)
 
 
 def test_what_cannot_be_compared():

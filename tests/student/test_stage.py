@@ -201,6 +201,30 @@ def test_features_that_are_no_numbers_are_named_by_their_row(student, people, tm
             search(student, *files, [tmp_path / "a.csv"])
 
 
+def test_features_of_several_vectors_are_searched(student, people, tmp_path):
+    embed_folder(student, people, tmp_path / "plain.npz")
+    with np.load(tmp_path / "plain.npz") as content:
+        arrays = dict(content)
+    # Three pieces of each vector: all seen, the mean of their cosines ranks the images.
+    arrays["features"] = arrays["features"][:, :510].reshape(11, 3, 170)
+    arrays["visibility"] = np.ones((11, 3), np.float32)
+    np.savez(tmp_path / "parts.npz", **arrays)
+    outs = [tmp_path / "a.csv", tmp_path / "a.html"]
+    search(student, tmp_path / "parts.npz", tmp_path / "parts.npz", outs, top=20)
+    vectors = arrays["features"]
+    vectors = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
+    alike = np.einsum("ipc,jpc->ij", vectors, vectors) / 3
+    found, names = lists(outs[0]), arrays["names"].tolist()
+    for row, name in enumerate(names):
+        order = [at for at in np.argsort(-alike[row], kind="stable") if at != row]
+        assert [hit for hit, _ in found[name]] == [names[at] for at in order]
+        scores = [score for _, score in found[name]]
+        np.testing.assert_allclose(scores, alike[row, order], atol=1e-5)
+    assert "the mean of the cosine similarities of the two images" in outs[1].read_text()
+    with pytest.raises(UserError, match=r"plain\.npz cannot be searched for in .*parts\.npz"):
+        search(student, tmp_path / "plain.npz", tmp_path / "parts.npz", outs)
+
+
 def test_a_strangers_features_put_no_other_picture_on_a_page(student, people, tmp_path):
     shutil.copy(people / "01.jpg", tmp_path / "secret.jpg")
     good = embed_folder(student, people, tmp_path / "good.npz")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgfl.errors import UserError
 from pgfl.runtime.files import read_json
+from pgfl.runtime.messages import shown
 
 COUNTED = ("query_identities", "query", "gallery")
 """What a table says that its numbers stand on."""
@@ -94,8 +95,8 @@ def read_evaluation(file: Path) -> Measured:
     for key, folder in folders.items():
         if type(said[key]) is not type(folder) or said[key] != folder:
             raise UserError(
-                f"{file}: is of {key} {said[key]!r} by its content, but lies in the folder of "
-                f"{folder!r}; put it back, or evaluate the model again"
+                f"{file}: is of {key} {shown(said[key])} by its content, but lies in the folder "
+                f"of {folder!r}; put it back, or evaluate the model again"
             )
     return Measured(file, report, said["train_set"], said["variant"], said["seed"])
 
@@ -126,10 +127,11 @@ def read_evaluations(
                 f"{file}: is given as {variant} on {test_set}, whose files are "
                 f"{variant}/seed{measured.seed}/eval/{name}"
             )
-        if measured.report.get("dataset", test_set) != test_set:
+        said = measured.report.get("dataset", test_set)
+        if said != test_set:
             raise UserError(
-                f"{file}: is of dataset {measured.report['dataset']!r} by its content, but named "
-                f"after {test_set!r}; put it back, or evaluate the model again"
+                f"{file}: is of dataset {shown(said)} by its content, but named after "
+                f"{test_set!r}; put it back, or evaluate the model again"
             )
         if measured.report.get("use", "global") != feature:
             raise UserError(f"{file}: was not matched with {feature}; evaluate the model again")

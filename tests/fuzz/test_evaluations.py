@@ -15,6 +15,7 @@ from pgfl.runtime.files import read_json
 
 REPORT = {
     **{"rank1": 50.0, "rank3": 60.0, "rank5": 70.0, "rank10": 80.0, "mAP": 40.0},
+    **{"train_set": "market1501", "dataset": "market1501", "seed": 0},
     "counts": {"query": 10, "gallery": 20, "query_identities": 5, "valid_query": 10},
     "chance": {"rank1": 1.0, "mAP": 2.0},
     "protocol": "multi_shot",

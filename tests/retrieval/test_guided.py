@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,12 +11,21 @@ from pgfl.config.recipe import Recipe
 from pgfl.datasets.images import read_image, resized
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
+from pgfl.methods import METHODS
 from pgfl.networks.build import build_network, matcher_of
-from pgfl.networks.saved import load_trained, save_branches, save_student
+from pgfl.networks.saved import (
+    load_student,
+    load_trained,
+    save_branches,
+    save_network,
+    save_student,
+)
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
+from pgfl.reporting.outcomes import read_queries
 from pgfl.retrieval import evaluate
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.guided import embed_guided, run_guided_evaluation
+from pgfl.retrieval.rerank import evaluate_reranked
 from pgfl.retrieval.stage import run_evaluation
 from pgfl.runtime.files import file_hash
 
@@ -159,3 +169,88 @@ def test_maps_with_impossible_values_are_refused(run, data, heatmaps, tmp_path, 
     options = {"use": "part", "branches": run[1], "heatmaps": files, **OPTIONS}
     with pytest.raises(UserError, match=rf"gallery\.h5: .*{message}.*first is row 1: "):
         run_guided_evaluation(run[0], data, tmp_path / "out.json", **options)
+
+
+@pytest.fixture
+def whole(student, tmp_path, monkeypatch):
+    """The files of a method that has several vectors, needs the pose, and leaves no student."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    monkeypatch.setitem(METHODS, "visible_stripes", "tests.retrieval.visible_stripes")
+    torch.manual_seed(0)
+    values = {"method": "visible_stripes", "model": student[1].model_dump()}
+    recipe = Recipe.parse(values)
+    network = build_network(recipe, identities=5)
+    network.norm.running_mean.uniform_()
+    files = tmp_path / "model.safetensors", tmp_path / "branches.safetensors"
+    save_network(network, recipe, *files)
+    return network.eval(), *files
+
+
+def test_a_whole_network_comes_back_bit_by_bit(whole):
+    network, model, branches = whole
+    found, recipe = load_trained(model, branches)
+    assert recipe.method == "visible_stripes" and not found.training
+    expected = network.state_dict()
+    assert found.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
+    assert found.shared is found.norm
+
+
+def test_a_whole_network_is_no_student(whole, data, tmp_path):
+    _, model, _ = whole
+    with pytest.raises(UserError, match=r"model\.safetensors: holds a whole network of visible_"):
+        load_student(model)
+    with pytest.raises(UserError, match=r"only `pgfl evaluate --branches` can match with it"):
+        run_evaluation(model, data, tmp_path / "out.json", **OPTIONS)
+
+
+@pytest.mark.parametrize("feature", ["after_bnneck", "before_bnneck"])
+@pytest.mark.parametrize("rerank", [False, True])
+def test_a_method_without_a_student_is_evaluated_by_all_it_embeds(
+    whole, data, heatmaps, tmp_path, feature, rerank
+):
+    network, model, branches = whole
+    options = OPTIONS | {"feature": feature, "rerank": rerank}
+    run = {"variant": "stripes", "method": "visible_stripes", "seed": 0}
+    report = run_guided_evaluation(
+        model,
+        data,
+        tmp_path / "out.json",
+        use="global",
+        branches=branches,
+        heatmaps=heatmaps,
+        queries=tmp_path / "queries.csv",
+        run=run,
+        **options,
+    )
+    splits = {split: read_manifest(data, split) for split in ("query", "gallery")}
+    features, size = [], (64, 32)
+    network.to(memory_format=torch.channels_last)
+    for split, table in splits.items():
+        pixels = [resized(read_image(data.parent / name), *size) for name in table["image"]]
+        maps = torch.from_numpy(HeatmapReader(heatmaps[split]).read(slice(None)))
+        with torch.inference_mode():
+            found = network.embed(
+                torch.from_numpy(np.stack(pixels)), maps, feature == "after_bnneck"
+            )
+        features.append(found.mapped(torch.Tensor.numpy))
+    assert features[0].shape == (4, 3, 512) and features[0].visibility.shape == (4, 3)
+    ids = [table[column].to_numpy() for column in ("pid", "camid") for table in splits.values()]
+    expected = (evaluate_reranked if rerank else evaluate)(*features, *ids)
+    assert report["mAP"] == pytest.approx(expected.mAP)
+    assert report["rank1"] == expected.cmc[1]
+    assert (report["use"], report["feature"]) == ("global", feature)
+    assert (
+        json.loads((tmp_path / "out.json").read_text()) == report and run.items() <= report.items()
+    )
+    table = read_queries(tmp_path / "queries.csv")
+    assert table["AP"].mean() == pytest.approx(expected.mAP)
+
+
+def test_a_method_that_needs_the_pose_says_so(whole, data, tmp_path):
+    _, model, branches = whole
+    options = {"use": "global", "branches": branches, **OPTIONS}
+    with pytest.raises(UserError, match=r"visible_stripes needs the heatmaps .*--heatmaps-query"):
+        run_guided_evaluation(model, data, tmp_path / "out.json", **options)
+    with pytest.raises(UserError, match=r"branches\.safetensors: is of the method visible_stri"):
+        run_guided_evaluation(model, data, tmp_path / "o.json", **options, run={"method": "pcb"})

@@ -8,7 +8,7 @@ from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.retrieval import evaluate
 from pgfl.retrieval.embed import embed
-from pgfl.retrieval.stage import chance, run_evaluation
+from pgfl.retrieval.stage import RUN_KEYS, chance, run_evaluation
 from pgfl.runtime.files import file_hash
 
 OPTIONS = {"metric": "cosine", "feature": "after_bnneck", "batch_size": 3}
@@ -36,6 +36,15 @@ def test_the_report_says_what_was_compared(report, model_file, data):
     assert report["metric"] == "cosine" and report["feature"] == "after_bnneck"
     assert report["model_sha256"] == file_hash(model_file)
     assert report["manifest_sha256"] == file_hash(data)
+
+
+def test_the_report_says_what_it_is_of(report, model_file, data, tmp_path):
+    """And nothing else changes by it."""
+    values = ("market1501", "partial_reid", "pgfl_kd", "pgfl_kd", 3)
+    run = dict(zip(RUN_KEYS, values, strict=True))
+    found = run_evaluation(model_file, data, tmp_path / "out.json", **OPTIONS, run=run)
+    assert found == run | report and not report.keys() & RUN_KEYS
+    assert json.loads((tmp_path / "out.json").read_text()) == found
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])

@@ -3,7 +3,8 @@
     python benchmarks/retrieval.py
 
 Prints Markdown tables: counting beside a plain Python loop and a batched argsort, the whole
-evaluation beside the bare matrix product, and re-ranking beside its dense definition. Every
+evaluation beside the bare matrix product, several vectors per image beside one, and re-ranking
+beside its dense definition. Every
 measurement has a process of its own. Time is the best of three runs where they are short;
 memory is by how much the process's peak resident size grew during them, once the
 inputs lay there and the libraries were warm.
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from processes import alone, peak_mib
 
+from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.distances import BLOCK_BYTES, LEAST_ROWS
 from pgfl.retrieval.metrics import evaluate, score
 from pgfl.retrieval.rerank import evaluate_reranked
@@ -142,6 +144,35 @@ def evaluation(method: str, queries: int, images: int, channels: int) -> Measure
     )
 
 
+def parts(method: str, queries: int, images: int, count: int, channels: int) -> Measured:
+    """The whole evaluation of an `Embedding`, or of a matrix of as many numbers per image.
+
+    Every fourth part is hidden, and the others are seen to some degree.
+    """
+    query, gallery = features(queries, images, count * channels)
+    arrays = ids(queries, images)
+    few = [array[:64] for array in (query, gallery)]
+    evaluate(*few, *[np.arange(64)] * 2, np.zeros(64), np.ones(64))
+    if method == "matrix":
+        return measured(lambda: evaluate(query, gallery, *arrays))
+    if method == "one":
+        given = tuple(Embedding(array[:, None]) for array in (query, gallery))
+    else:
+        rng = np.random.default_rng(3)
+        given = tuple(
+            Embedding(array.reshape(-1, count, channels), seen(rng, len(array), count))
+            for array in (query, gallery)
+        )
+    return measured(lambda: evaluate(*given, *arrays))
+
+
+def seen(rng: np.random.Generator, images: int, count: int) -> np.ndarray:
+    """float32 (images, count): visibilities of parts, a quarter of them zero."""
+    visibility = rng.random((images, count), dtype=np.float32)
+    visibility[rng.random((images, count)) < 0.25] = 0
+    return visibility
+
+
 def reranking(method: str, queries: int, images: int, channels: int) -> Measured:
     """Re-ranking and its evaluation."""
     query, gallery = features(queries, images, channels)
@@ -194,7 +225,9 @@ def table(
 ) -> None:
     """Print one table; the last method's time is what the others are compared with."""
     print(f"\n### {title}\n")
-    print("| queries x gallery (x channels) | method | s | extra MiB | time / last row's |")
+    print(
+        "| queries x gallery (x parts) (x channels) | method | s | extra MiB | time / last row's |"
+    )
     print("| --- | --- | ---: | ---: | ---: |", flush=True)
     for size, wanted in sizes:
         results = {method: alone(work, method, *size) for method in wanted or methods}
@@ -234,6 +267,18 @@ def main() -> None:
             "product": "matrix product in one piece",
         },
         [((2210, 17_661, 2048), ()), ((200, 1_000_000, 256), ())],
+    )
+    table(
+        "One vector per image given as an Embedding, beside the same matrix",
+        parts,
+        {"one": "Embedding, K = 1", "matrix": "matrix"},
+        [((2210, 17_661, 1, 2048), ())],
+    )
+    table(
+        "Parts with visibilities, beside one vector per image of the same length",
+        parts,
+        {"parts": "Embedding with visibilities", "matrix": "matrix"},
+        [((2210, 17_661, 6, 256), ()), ((2210, 17_661, 9, 512), ())],
     )
     table(
         "k-reciprocal re-ranking",

@@ -216,6 +216,7 @@ def test_another_experiments_runs_are_not_averaged(project, make_evaluations, fo
     other = project / folder / "pgfl_kd/seed1/eval/occluded_duke.json"
     other.parent.mkdir(parents=True)
     file.rename(other)
+    rewrite(other, {"train_set": other.parents[3].name})
     evaluations["pgfl_kd", "occluded_duke"][1] = other.relative_to(project)
     with pytest.raises(UserError, match="does not lie in runs/demo/occluded_duke, as"):
         write_table(7, evaluations, "demo", project / "table7.csv")

@@ -40,7 +40,8 @@ def stress(
 ) -> pd.DataFrame:
     """Rank the gallery for queries of which more and more is covered.
 
-    The gallery stays as it is and is embedded once. A query is read once, too, and covered before
+    Only a student can be tested so: of a covered image there are no heatmaps, which a method
+    without a student may need. The gallery stays as it is and is embedded once. A query is read once, too, and covered before
     it is resized to the student's input.
 
     Args:

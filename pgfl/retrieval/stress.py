@@ -41,8 +41,8 @@ def stress(
     """Rank the gallery for queries of which more and more is covered.
 
     Only a student can be tested so: of a covered image there are no heatmaps, which a method
-    without a student may need. The gallery stays as it is and is embedded once. A query is read once, too, and covered before
-    it is resized to the student's input.
+    without a student may need. The gallery stays as it is and is embedded once. A query is read
+    once, too, and covered before it is resized to the student's input.
 
     Args:
         model: `model.safetensors`.

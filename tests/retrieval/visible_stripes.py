@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pgfl.losses.identity import identity_loss
 from pgfl.methods.settings import MethodSettings
 from pgfl.nn.backbone import Normalize
 from pgfl.nn.batch import Batch, Outputs
@@ -45,3 +46,8 @@ class Network(nn.Module):
         seen = functional.adaptive_avg_pool2d(heatmaps.sum(dim=1, keepdim=True), (STRIPES, 1))
         seen = seen[:, 0, :, 0]
         return Embedding(vectors, seen / seen.sum(dim=1, keepdim=True))
+
+
+def losses(outputs: Outputs, batch: Batch, settings: Settings) -> dict[str, Tensor]:
+    """Cross-entropy."""
+    return {"id_all": identity_loss(outputs.logits["all"], batch.labels)}

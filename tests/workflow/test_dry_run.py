@@ -5,8 +5,10 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -220,6 +222,34 @@ def test_a_variant_of_the_users_own_is_known_from_yaml_alone(project, tiny):
     project.write_config(tiny | {"variants": {"strong": {"lambda_mcl": 2.0}}})
     target = "runs/demo/market1501/strong/seed3/eval/occluded_reid.json"
     assert target in project.planned(target)
+
+
+def test_a_method_without_a_student_is_matched_with_its_whole_network(project, tiny):
+    methods = project.root / "pgfl" / "methods"
+    method = Path(__file__).parents[1] / "retrieval" / "visible_stripes.py"
+    shutil.copy(method, methods / "visible_stripes.py")
+    names = methods / "__init__.py"
+    line = '    "visible_stripes": "pgfl.methods.visible_stripes",\n}'
+    names.write_text(names.read_text().replace("}", line))
+    variants = {"stripes": {"method": "visible_stripes"}}
+    project.write_config(tiny | {"variants": variants})
+    runs = [f"runs/demo/market1501/{variant}/seed3" for variant in ("stripes", "pcb")]
+    targets = [f"{run}/eval/occluded_reid.json" for run in runs]
+    _, output = project.snakemake("-n", "-p", *targets)
+    stripes, pcb = (
+        next(
+            line for line in output.splitlines() if "evaluate" in line and f"--out {out} " in line
+        )
+        for out in targets
+    )
+    for split in ("query", "gallery"):
+        file = f"cache/demo/heatmaps/occluded_reid/{split}.h5"
+        assert f"--heatmaps-{split} {file} " in stripes
+    assert f"--branches {runs[0]}/branches.safetensors " in stripes
+    assert "--branches" not in pcb and "--heatmaps" not in pcb
+    said = "--train-set market1501 --dataset occluded_reid --variant {} --method {} --seed 3 "
+    assert said.format("stripes", "visible_stripes") in stripes
+    assert said.format("pcb", "pcb") in pcb
 
 
 def test_several_seeds_are_planned(project, tiny):

@@ -536,13 +536,15 @@ def _trained(
     import pandas as pd
 
     from pgfl.retrieval.stage import run_evaluation
-    from pgfl.training.stage import Inputs, Job, run_training
+    from pgfl.training.stage import Inputs, Job, RunFiles, run_training
 
     out = folder / precision
     recipe = _study(work, precision)
     cores = len(os.sched_getaffinity(0))
     workers = min(8, cores - 1) if work.on_gpu else 0
-    job = Job(out, folder / f"state_{precision}", threads=cores, workers=workers)
+    job = Job(
+        RunFiles.in_folder(out), folder / f"state_{precision}", threads=cores, workers=workers
+    )
     start = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):  # the page is stdout
         run_training(Inputs(manifest, maps, None), recipe, 0, job)

@@ -1,8 +1,9 @@
 """Arguments that several commands take, and how they are read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeVar
 
 import typer
 
@@ -91,6 +92,35 @@ def _json(given: str, option: str) -> Any:
         return json.loads(given)
     except (ValueError, RecursionError) as error:  # bad JSON, too long a number, too deep
         raise UserError(f"{option}: not JSON ({error})") from None
+
+
+class _InFolder(Protocol):
+    """A dataclass of the files that a command writes."""
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> Self: ...
+
+
+F = TypeVar("F", bound=_InFolder)
+
+
+def all_files(kind: type[F], out: Path | None, named: dict[str, Path | None]) -> F:
+    """The files that a command writes: those that are named, the others in a folder.
+
+    Args:
+        kind: a dataclass of all of them.
+        out: the folder; needed unless all are named.
+        named: by the fields of `kind`; None for those that lie in the folder.
+
+    Raises:
+        UserError: it is not said where one of them goes.
+    """
+    given = {name: file for name, file in named.items() if file is not None}
+    if out is not None:
+        return replace(kind.in_folder(out), **given)
+    if missing := [name for name in named if name not in given]:
+        raise UserError(f"--out: needed, since nothing says where these go: {', '.join(missing)}")
+    return kind(**given)
 
 
 def known(name: object, allowed: Any) -> None:

@@ -10,6 +10,7 @@ from pgfl.cli.arguments import (
     ConfigOverrides,
     JsonSettings,
     Out,
+    all_files,
     json_settings,
     known,
     loaded_config,
@@ -22,7 +23,14 @@ weights_app = typer.Typer(help="Get pretrained weights.", no_args_is_help=True)
 
 
 @archive_app.command("synthesize")
-def archive_synthesize(dataset: str, out: Out, settings: JsonSettings = "{}") -> None:
+def archive_synthesize(
+    dataset: str,
+    out: Out,
+    settings: JsonSettings = "{}",
+    joints: Annotated[
+        Path | None, typer.Option(help="The true joints. Default: OUT.joints.npz.")
+    ] = None,
+) -> None:
     """Draw a small synthetic archive in a data set's own layout."""
     from pgfl.datasets.registry import SOURCES
     from pgfl.datasets.synthetic.archives import synthesize
@@ -30,7 +38,7 @@ def archive_synthesize(dataset: str, out: Out, settings: JsonSettings = "{}") ->
 
     known(dataset, SOURCES)
     parsed = SyntheticSettings.parse(json_settings(settings), "synthetic")
-    print(f"{out}: {synthesize(dataset, out, parsed)} images drawn")
+    print(f"{out}: {synthesize(dataset, out, parsed, joints)} images drawn")
 
 
 @archive_app.command("get")
@@ -111,6 +119,9 @@ def manifest(
     check_published: Annotated[
         bool, typer.Option(help="Insist on the published numbers of ids, images and cameras.")
     ] = True,
+    counts: Annotated[
+        Path | None, typer.Option(help="How many they are. Default: counts.json beside --out.")
+    ] = None,
 ) -> None:
     """List a data set's images with their identities and cameras, and check all of them."""
     from pgfl.datasets.manifest import verified, write_manifest
@@ -120,7 +131,7 @@ def manifest(
         raise UserError(f"--out {out}: the manifest must lie beside the image folder {images}")
     table, junk, published = _checked(dataset, images, check_published)
     origin = verified(read_origin(images), table, published)
-    write_manifest(table, junk, out, origin)
+    write_manifest(table, junk, out, origin, counts)
     print(f"{out}: from {origin}")
     _say_counts(str(out), table)
 
@@ -161,13 +172,22 @@ def own_table(
 def take(
     table: Annotated[Path, typer.Argument(help="CSV: image, split, pid and, if known, camid.")],
     images: Annotated[Path, typer.Option(help="The folder that the image names start from.")],
-    out: Annotated[Path, typer.Option(help="The data set's folder, for images and manifest.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The data set's folder, for all that is not named.")
+    ] = None,
+    laid_out: Annotated[
+        Path | None, typer.Option(help="The folder of the taken images. [OUT/images]")
+    ] = None,
+    manifest: Annotated[Path | None, typer.Option(help="[OUT/manifest.csv]")] = None,
+    counts: Annotated[Path | None, typer.Option(help="[OUT/counts.json]")] = None,
     stamp: Annotated[str, typer.Option(help="The workflow's word for these photographs.")] = "",
 ) -> None:
     """Take a data set of your own: lay out its images, check them, write the manifest."""
     from pgfl.datasets import custom
 
-    _say_counts(str(out), custom.take(table, images, out, stamp))
+    named = {"images": laid_out, "manifest": manifest, "counts": counts}
+    made = all_files(custom.Laid, out, named)
+    _say_counts(str(made.folder), custom.take(table, images, made, stamp))
 
 
 @app.command("verify")

@@ -17,6 +17,7 @@ from pgfl.cli.arguments import (
     known,
 )
 from pgfl.errors import UserError
+from pgfl.reporting.outputs import Outputs
 from pgfl.runtime.machine import own_gpus
 
 app = typer.Typer()
@@ -28,35 +29,52 @@ LeftOut = Annotated[
 Queries = Annotated[
     str, typer.Option(help='JSON: {"method": ["eval/set.queries.csv", ...]}, one a seed.')
 ]
+Csv = Annotated[Path, typer.Option("--out", help="The CSV; appears whole or not at all.")]
+Markdown = Annotated[
+    Path | None, typer.Option(help="The table for reading. Default: the .md beside --out.")
+]
+Figure = Annotated[
+    Path | None, typer.Option(help="The picture of it. Default: the .png beside --out.")
+]
+Trace = Annotated[
+    Path | None,
+    typer.Option(help="What it was made of. Default: the .trace.json beside --out."),
+]
 QueryHeatmaps = Annotated[Path, typer.Option(help="Heatmaps of split query.")]
 
 
 @app.command("table")
 def table(
     number: int,
-    out: Out,
+    out: Csv,
     evaluations: Evaluations,
     experiment: Experiment,
     left_out: LeftOut = "{}",
+    markdown: Markdown = None,
+    trace: Trace = None,
 ) -> None:
     """Write a table of the paper: published rows, then reproduced ones."""
     from pgfl.reporting.specs import TABLES
     from pgfl.reporting.tables import write_table
 
     known(number, TABLES)
-    write_table(number, _evaluations(evaluations), experiment, out, _left_out(left_out))
+    files = Outputs.beside(out, markdown=markdown, trace=trace)
+    write_table(number, _evaluations(evaluations), experiment, files, _left_out(left_out))
 
 
 @app.command("compare")
 def compare(
     name: str,
-    out: Out,
+    out: Csv,
     evaluations: Evaluations,
     experiment: Experiment,
     against: Annotated[
         str, typer.Option(help="The variant to compare with; default: the first.")
     ] = "",
     left_out: LeftOut = "{}",
+    markdown: Markdown = None,
+    figure: Figure = None,
+    trace: Trace = None,
 ) -> None:
     """Write table and picture of variants side by side; the differences over the seeds, too."""
     from pgfl.reporting.comparison import write_comparison
@@ -70,7 +88,8 @@ def compare(
     known(against, variants)
     test_sets = list(dict.fromkeys(test_set for _, test_set in files))
     spec = comparison_spec(name, variants, against, test_sets)
-    write_comparison(spec, files, experiment, out, _left_out(left_out))
+    outputs = Outputs.beside(out, markdown=markdown, figure=figure, trace=trace)
+    write_comparison(spec, files, experiment, outputs, _left_out(left_out))
 
 
 def _evaluations(given: str) -> dict[tuple[str, str], list[Path]]:
@@ -92,11 +111,13 @@ def _left_out(given: str) -> dict[str, list[str]]:
 
 @app.command("figure3")
 def figure3(
-    out: Out,
+    out: Csv,
     sweeps: Annotated[str, typer.Option(help='JSON: {"lambda_cl": {"0.5": ["eval.json", ...]}}.')],
     experiment: Experiment,
+    figure: Figure = None,
+    trace: Trace = None,
 ) -> None:
-    """Draw Figure 3, the weights of the two distillation losses; --out names its CSV."""
+    """Draw Figure 3, the weights of the two distillation losses, and write its CSV."""
     from pgfl.reporting.figure3 import PANELS, write_figure3
 
     words = '{"lambda_cl": {"0.5": ["eval.json", ...]}}'
@@ -112,7 +133,7 @@ def figure3(
         raise UserError(f"--sweeps: a value is no number ({error})") from None
     if not files or not all(points and all(points.values()) for points in files.values()):
         raise UserError("--sweeps: names no file")
-    write_figure3(files, experiment, out)
+    write_figure3(files, experiment, Outputs.beside(out, figure=figure, trace=trace))
 
 
 @app.command("report")
@@ -140,26 +161,31 @@ def trace(
 
 @app.command("dataset-table")
 def dataset_table(
-    out: Out,
+    out: Csv,
     manifests: Annotated[str, typer.Option(help='JSON: {"data set": "manifest.csv", ...}.')],
     experiment: Annotated[str, typer.Option(help="Where the data sets are from.")],
     left_out: LeftOut = "{}",
+    markdown: Markdown = None,
+    trace: Trace = None,
 ) -> None:
     """Write Table 1: the data sets as published and as found."""
     from pgfl.reporting.dataset_table import write_dataset_table
 
     words = '{"data set": "manifest.csv", ...}'
     files = json_shaped(manifests, "--manifests", dict[str, Path], words)
-    write_dataset_table(files, experiment, out, _left_out(left_out))
+    outputs = Outputs.beside(out, markdown=markdown, trace=trace)
+    write_dataset_table(files, experiment, outputs, _left_out(left_out))
 
 
 @app.command("feature-table")
 def feature_table(
-    out: Out,
+    out: Csv,
     evaluations: Annotated[str, typer.Option(help='JSON: {"method": ["eval.json", ...]}.')],
     recipes: Annotated[str, typer.Option(help='JSON: {"variant": {"model": ..., "loss": ...}}.')],
     pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")],
     experiment: Experiment,
+    markdown: Markdown = None,
+    trace: Trace = None,
 ) -> None:
     """Write Table 8: what each feature reaches, and what matching with it costs."""
     import torch
@@ -173,14 +199,15 @@ def feature_table(
     given = json_settings(recipes, "--recipes")
     parsed = {name: Recipe.parse(one, name) for name, one in given.items()}
     settings = PoseSettings.parse(json_settings(pose, "--pose"), "pose")
-    write_feature_table(files, parsed, settings, experiment, out)
+    outputs = Outputs.beside(out, markdown=markdown, trace=trace)
+    write_feature_table(files, parsed, settings, experiment, outputs)
 
 
 @app.command("speed-table")
 def speed_table(
     model: Path,
     manifest: Path,
-    out: Out,
+    out: Csv,
     branches: Annotated[Path, typer.Option(help="branches.safetensors of the model's own run.")],
     experiment: Annotated[str, typer.Option(help="Where the model is from.")],
     weights: Annotated[
@@ -189,6 +216,8 @@ def speed_table(
     ] = None,
     pose: Annotated[str, typer.Option(help="JSON: settings of the pose network.")] = "{}",
     threads: Threads = 2,
+    markdown: Markdown = None,
+    trace: Trace = None,
 ) -> None:
     """Write Table 9: seconds a query on this machine, which should have nothing else to do."""
     import torch
@@ -198,8 +227,9 @@ def speed_table(
 
     torch.set_num_threads(threads)
     parsed = PoseSettings.parse(json_settings(pose, "--pose"), "pose")
+    files = Outputs.beside(out, markdown=markdown, trace=trace)
     with own_gpus():
-        write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, out)
+        write_speed_table(Trained(model, branches, weights, parsed), manifest, experiment, files)
 
 
 @app.command("response-figure")
@@ -217,6 +247,7 @@ def response_figure(
         Path | None, typer.Option(help="A CSV for these shares; needs --heatmaps.")
     ] = None,
     threads: Threads = 2,
+    trace: Trace = None,
 ) -> None:
     """Draw the responses of students to occluded queries as one PNG (Figures 1 and 4)."""
     import torch
@@ -227,8 +258,9 @@ def response_figure(
         raise UserError("--table: needs --heatmaps")
     torch.set_num_threads(threads)
     files = json_files(students, "--students")
+    outputs = Outputs.beside(out, trace=trace)
     with own_gpus():
-        draw_responses(files, manifest, experiment, out, heatmaps, table)
+        draw_responses(files, manifest, experiment, outputs, heatmaps, table)
 
 
 @dataclass(frozen=True)
@@ -251,10 +283,12 @@ def diagnose(
             '"recipe": {...}}}.'
         ),
     ],
-    out: Out,
+    out: Csv,
     experiment: Experiment,
     seed: Annotated[int, typer.Option(min=0, help="The networks' own.")] = 0,
     threads: Threads = 2,
+    markdown: Markdown = None,
+    trace: Trace = None,
 ) -> None:
     """Look inside trained networks: lengths, attention, each loss's pull at the student."""
     import torch
@@ -274,36 +308,54 @@ def diagnose(
         name: Trained(one.model, one.branches, one.heatmaps, Recipe.parse(one.recipe, name))
         for name, one in given.items()
     }
+    files = Outputs.beside(out, markdown=markdown, trace=trace)
     with own_gpus():
-        write_diagnosis(trained, manifest, seed, experiment, out)
+        write_diagnosis(trained, manifest, seed, experiment, files)
 
 
 @app.command("ranked-lists")
-def ranked_lists(manifest: Path, out: Out, queries: Queries, experiment: Experiment) -> None:
+def ranked_lists(
+    manifest: Path, out: Out, queries: Queries, experiment: Experiment, trace: Trace = None
+) -> None:
     """Draw the ranked lists of a test set's best, median and worst queries as one PNG."""
     from pgfl.reporting.ranked_lists import draw_ranked_lists_of
 
-    draw_ranked_lists_of(json_files(queries, "--queries"), manifest, experiment, out)
+    files = json_files(queries, "--queries")
+    draw_ranked_lists_of(files, manifest, experiment, Outputs.beside(out, trace=trace))
 
 
 @app.command("failures")
 def failures(
-    manifest: Path, out: Out, queries: Queries, heatmaps: QueryHeatmaps, experiment: Experiment
+    manifest: Path,
+    out: Out,
+    queries: Queries,
+    heatmaps: QueryHeatmaps,
+    experiment: Experiment,
+    trace: Trace = None,
 ) -> None:
     """Write the page of the worst queries: their ranked lists, and what is visible in them."""
     from pgfl.reporting.failures import write_failures
 
-    write_failures(json_files(queries, "--queries"), manifest, heatmaps, experiment, out)
+    files = json_files(queries, "--queries")
+    write_failures(files, manifest, heatmaps, experiment, Outputs.beside(out, trace=trace))
 
 
 @app.command("visibility")
 def visibility(
-    manifest: Path, out: Out, queries: Queries, heatmaps: QueryHeatmaps, experiment: Experiment
+    manifest: Path,
+    out: Csv,
+    queries: Queries,
+    heatmaps: QueryHeatmaps,
+    experiment: Experiment,
+    figure: Figure = None,
+    trace: Trace = None,
 ) -> None:
-    """Write Rank-1 and mAP by the number of visible keypoints; --out names the CSV."""
+    """Write and draw Rank-1 and mAP by the number of visible keypoints."""
     from pgfl.reporting.visibility import write_visibility
 
-    write_visibility(json_files(queries, "--queries"), manifest, heatmaps, experiment, out)
+    files = json_files(queries, "--queries")
+    outputs = Outputs.beside(out, figure=figure, trace=trace)
+    write_visibility(files, manifest, heatmaps, experiment, outputs)
 
 
 @app.command("training-curves")
@@ -315,6 +367,7 @@ def training_curves(
     experiment: Experiment,
     others: Annotated[str, typer.Option(help="The same for models in light grey.")] = "{}",
     trained_on: Annotated[str, typer.Option(help="The training set, for the title.")] = "",
+    trace: Trace = None,
 ) -> None:
     """Draw every loss term over the epochs as one PNG."""
     from pgfl.reporting.paper import dataset_name
@@ -324,7 +377,7 @@ def training_curves(
         json_files(histories, "--histories"),
         json_files(others, "--others", some=False),
         experiment,
-        out,
+        Outputs.beside(out, trace=trace),
         dataset_name(trained_on),
     )
 
@@ -332,7 +385,7 @@ def training_curves(
 @app.command("stress")
 def stress(
     manifest: Path,
-    out: Out,
+    out: Csv,
     students: Annotated[
         str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one a seed.')
     ],
@@ -344,8 +397,10 @@ def stress(
     feature: Annotated[str, typer.Option(help="after_bnneck or before_bnneck.")] = "after_bnneck",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     threads: Threads = 2,
+    figure: Figure = None,
+    trace: Trace = None,
 ) -> None:
-    """Cover queries step by step from each side and rank again; --out names the CSV."""
+    """Cover queries step by step from each side and rank again; write and draw what is left."""
     import torch
 
     from pgfl.config.experiment import EvaluationSettings
@@ -358,13 +413,14 @@ def stress(
         numbers = [float(share) for share in shares.split(",")]
     except ValueError as error:
         raise UserError(f"--shares: not a number ({error})") from None
+    files = Outputs.beside(out, figure=figure, trace=trace)
     with own_gpus():
         write_stress(
             json_files(students, "--students"),
             manifest,
             numbers,
             experiment,
-            out,
+            files,
             metric=parsed.metric,
             after_norm=parsed.feature == "after_bnneck",
             batch_size=parsed.batch_size,

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 import pandas as pd
 
@@ -27,14 +28,41 @@ DEFAULT_CAMID = {"train": 0, "query": 0, "gallery": 1}
 
 
 @dataclass(frozen=True)
+class Laid:
+    """What is made of a user's own data set, all of it in one folder of its own."""
+
+    images: Path
+    """The folder of the images."""
+    manifest: Path
+    counts: Path
+
+    def __post_init__(self) -> None:
+        every = (self.images, self.manifest, self.counts)
+        if len({path.parent.resolve() for path in every}) > 1:
+            raise UserError(f"{self.manifest}: images, manifest and counts must lie in one folder")
+        if len({path.name for path in every}) < len(every):
+            raise UserError(f"{self.manifest}: images, manifest and counts need three names")
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> Self:
+        """A data set's files as the workflow calls them."""
+        return cls(folder / "images", folder / "manifest.csv", folder / "counts.json")
+
+    @property
+    def folder(self) -> Path:
+        """The folder that they lie in."""
+        return self.manifest.parent
+
+
+@dataclass(frozen=True)
 class Labelled(Entry):
     """One image of a person who is called by a word."""
 
     label: str
 
 
-def take(table_path: Path, source: Path, target: Path, stamp: str = "") -> pd.DataFrame:
-    """Lay out a user's images below `target` and write the manifest there.
+def take(table_path: Path, source: Path, target: Laid, stamp: str = "") -> pd.DataFrame:
+    """Lay out a user's images and write their manifest.
 
     Images are hard-linked where possible. Identities and cameras may be any text; what is not a
     whole number is numbered in sorted order; the user's own word for a person stays in the
@@ -44,7 +72,7 @@ def take(table_path: Path, source: Path, target: Path, stamp: str = "") -> pd.Da
         table_path: a CSV with the columns image, split (train, query, gallery), pid and,
             optionally, camid, as `read_own_table` reads it.
         source: the folder that the image names start from.
-        target: the data set's folder, replaced whole or left alone.
+        target: what is made; its folder is replaced whole or left alone.
         stamp: what `taken.stamp_of` said of the photographs before.
 
     Returns:
@@ -65,26 +93,28 @@ def take(table_path: Path, source: Path, target: Path, stamp: str = "") -> pd.Da
         numbered["camid"] = once["split"].map(DEFAULT_CAMID)
     if not numbered["pid"].astype(str).equals(once["pid"]):
         numbered["label"] = once["pid"]
-    with whole_folder(target) as folder:
+    with whole_folder(target.folder) as folder:
+        images = folder / target.images.name
         # Looked at before they are read: a change in between is noticed the next time.
         seen = {image: taken.look(source / image) for image in dict.fromkeys(once["image"])}
         for image in seen:
-            copy = folder / "images" / image
+            copy = images / image
             copy.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(source / image, copy)
         manifest, junk = build_manifest(
             Listing(listed(numbered).entries, problems),
-            folder / "images",
+            images,
             about=table_path,
             check=repeated_photographs,
         )
         for doubt in doubts(manifest, _words(once, manifest)):
             print(f"warning: {table_path}: {doubt}")
         hashes = dict(zip(manifest["image"], manifest["sha256"], strict=True))
-        manifest["image"] = "images/" + manifest["image"]
+        manifest["image"] = f"{images.name}/" + manifest["image"]
         if "label" in manifest:
             manifest["label"] = manifest.pop("label")  # the last column
-        write_manifest(manifest, junk, folder / "manifest.csv")
+        path, counts = folder / target.manifest.name, folder / target.counts.name
+        write_manifest(manifest, junk, path, counts_file=counts)
         photographs = {name: (*seen[name], hashes[name]) for name in seen}
         taken.remember(folder, photographs, stamp)
     return manifest

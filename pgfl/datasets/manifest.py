@@ -221,12 +221,24 @@ def verify_rows(expected: pd.DataFrame, found: pd.DataFrame, folder: Path) -> No
 
 
 def write_manifest(
-    table: pd.DataFrame, junk: dict[str, int], path: Path, origin: str = ""
+    table: pd.DataFrame,
+    junk: dict[str, int],
+    path: Path,
+    origin: str = "",
+    counts_file: Path | None = None,
 ) -> None:
-    """Write the CSV, and `counts.json` beside it, which says where it is from, each whole."""
+    """Write a manifest and its counts, each whole.
+
+    Args:
+        table: the manifest.
+        junk: junk images of each split; the manifest has none.
+        path: the CSV.
+        origin: where the images are from; goes to the counts.
+        counts_file: a JSON; default: `counts.json` beside the CSV, where others look for it.
+    """
     counts = {split: vars(numbers) for split, numbers in count(table).items()}
     content = {"splits": counts, "junk": junk} | ({"origin": origin} if origin else {})
-    write_json(path.with_name("counts.json"), content)
+    write_json(counts_file or path.with_name("counts.json"), content)
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 

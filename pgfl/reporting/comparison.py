@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.specs import TableSpec
 from pgfl.reporting.statistics import mean_text
@@ -32,7 +33,7 @@ def write_comparison(
     spec: TableSpec,
     evaluations: Evaluations,
     experiment: str,
-    out: Path,
+    out: Path | Outputs,
     left_out: LeftOut | None = None,
 ) -> None:
     """Write table and picture of variants that the paper does not have; all is reproduced.
@@ -41,7 +42,7 @@ def write_comparison(
         spec: its columns, rows and compared pairs.
         evaluations: the `eval/*.json` files that it needs.
         experiment: the experiment they are from.
-        out: the CSV; the `.md`, the `.png` and the trace go beside it.
+        out: the CSV; Markdown, picture and trace lie beside it unless they are named.
         left_out: test sets whose cells stay empty, since files of theirs are missing.
 
     Raises:
@@ -55,11 +56,12 @@ def write_comparison(
     for column in spec.columns:
         pairs = zip(table[column], table[f"{column}.std"], strict=True)
         shown[heading(column)] = [with_spread(mean or NOT_MEASURED, std) for mean, std in pairs]
-    write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    text, picture = out.with_suffix(".md"), out.with_suffix(".png")
-    write_text(text, introduction(spec.title, spec, shown, measurements, experiment, left_out))
-    save_figure(draw_comparison(spec, measurements, experiment, left_out), picture)
-    save_trace([out, text, picture], experiment, cells)
+    files = Outputs.of(out)
+    text = introduction(spec.title, spec, shown, measurements, experiment, left_out)
+    write_text(files.main, table.to_csv(index=False, lineterminator="\n"))
+    write_text(files.markdown, text)
+    save_figure(draw_comparison(spec, measurements, experiment, left_out), files.figure)
+    save_trace(files.trace, [files.main, files.markdown, files.figure], experiment, cells)
 
 
 def draw_comparison(

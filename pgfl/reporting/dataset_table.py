@@ -7,6 +7,7 @@ import pandas as pd
 from pgfl.datasets.manifest import read_manifest
 from pgfl.datasets.registry import DATASETS
 from pgfl.errors import UserError
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.summary import NOT_MEASURED, LeftOut, left_out_note
 from pgfl.reporting.tables import data_warning, save_table
@@ -35,14 +36,17 @@ def published_counts() -> pd.DataFrame:
 
 
 def write_dataset_table(
-    manifests: dict[str, Path], experiment: str, out: Path, left_out: LeftOut | None = None
+    manifests: dict[str, Path],
+    experiment: str,
+    out: Path | Outputs,
+    left_out: LeftOut | None = None,
 ) -> None:
-    """Write `table1.csv`, and the `.md` and the trace beside it.
+    """Write `table1.csv`, its Markdown and its trace.
 
     Args:
         manifests: `manifest.csv` of each shipped data set; `counts.json` lies beside it.
         experiment: the experiment they are from.
-        out: the CSV.
+        out: the CSV; the others lie beside it unless they are named.
         left_out: data sets without a manifest, whose cells stay empty, and their missing files.
 
     Raises:
@@ -82,8 +86,9 @@ def write_dataset_table(
     shown.loc[empty, list(nothing)] = NOT_MEASURED
     heading = f"# Table 1: {TITLE}\n\n{data_warning(experiment)}{NOTE}\n\n"
     ending = f"\n{left_out_note(left_out)}\n" if left_out else ""
-    save_table(table, out, heading, ending=ending, shown=shown)
-    save_trace([out, out.with_suffix(".md")], experiment, cells)
+    files = Outputs.of(out)
+    save_table(table, files, heading, ending=ending, shown=shown)
+    save_trace(files.trace, [files.main, files.markdown], experiment, cells)
 
 
 def _found(manifest: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pgfl.networks.build import method_module
 from pgfl.networks.saved import load_trained
 from pgfl.nn.batch import Batch
 from pgfl.pose.check import open_store
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.responses import share_on_parts
 from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
@@ -49,16 +50,20 @@ class Trained:
 
 
 def write_diagnosis(
-    networks: dict[str, Trained], manifest: Path, seed: int, experiment: str, out: Path
+    networks: dict[str, Trained],
+    manifest: Path,
+    seed: int,
+    experiment: str,
+    out: Path | Outputs,
 ) -> None:
-    """Write one row a network as CSV, and the `.md` and the trace beside it.
+    """Write one row per network as CSV, its Markdown and its trace.
 
     Args:
         networks: by the variant's name.
         manifest: the data set they were trained on.
         seed: theirs; decides the batches, too.
         experiment: where they are from; anything but `paper` is marked as such.
-        out: the CSV.
+        out: the CSV; the others lie beside it unless they are named.
 
     Raises:
         UserError: a file is missing or damaged, or is not of this manifest or recipe.
@@ -69,12 +74,13 @@ def write_diagnosis(
         rows.append({"variant": name, "batches": str(len(found)), **_texts(found.mean())})
     table = pd.DataFrame(rows).fillna("")
     heading = f"# What goes on inside\n\n{data_warning(experiment)}{NOTE}\n\n"
-    save_table(table, out, heading, left=1)
+    files = Outputs.of(out)
+    save_table(table, files, heading, left=1)
     cells = [
         Cell(name, "all numbers", "", (*network.files, manifest))
         for name, network in networks.items()
     ]
-    save_trace([out, out.with_suffix(".md")], experiment, cells)
+    save_trace(files.trace, [files.main, files.markdown], experiment, cells)
 
 
 def measure(network: Trained, manifest: Path, seed: int) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from PIL import Image
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
 from pgfl.reporting.outcomes import Outcomes, Queries, numbers, read_outcomes
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.pages import embedded, html_page
 from pgfl.reporting.pose_page import STYLE, section
 from pgfl.reporting.ranked_list import RankedList, ranked_lists_picture
@@ -33,9 +34,9 @@ QUALITIES = (88, 80, 70, 60, 50, 40, 30)
 
 
 def write_failures(
-    files: Queries, manifest: Path, heatmaps: Path, experiment: str, out: Path
+    files: Queries, manifest: Path, heatmaps: Path, experiment: str, out: Path | Outputs
 ) -> None:
-    """Write the page; its trace goes beside it.
+    """Write the page and its trace.
 
     Args:
         files: what the evaluations noted of each query, one a seed; the last method's worst
@@ -43,7 +44,7 @@ def write_failures(
         manifest: of the test set.
         heatmaps: the store of its split `query`.
         experiment: where the models are from; anything but `paper` is marked as such.
-        out: the HTML file.
+        out: the HTML file; its trace lies beside it unless it is named.
 
     Raises:
         UserError: an input cannot be used.
@@ -61,12 +62,13 @@ def write_failures(
         text = html_page(title, STYLE, "\n".join(body))
         if len(text) <= LARGEST:
             break
-    write_text(out, text)
+    outputs = Outputs.of(out)
+    write_text(outputs.main, text)
     cells = [
         Cell(name, "worst queries", "", (*some[:1], heatmaps, manifest))
         for name, some in files.items()
     ]
-    save_trace([out], experiment, cells)
+    save_trace(outputs.trace, [outputs.main], experiment, cells)
 
 
 def worst(precision: np.ndarray, count: int) -> list[int]:

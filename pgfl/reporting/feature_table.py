@@ -15,6 +15,7 @@ from pgfl.reporting.complexity import (
 )
 from pgfl.reporting.evaluations import ALIKE, Measured, check_comparable, read_evaluations, ways
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET, FeatureRow
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.tables import (
     data_warning,
@@ -75,16 +76,17 @@ def write_feature_table(
     recipes: dict[str, Recipe],
     pose: PoseSettings,
     experiment: str,
-    out: Path,
+    out: Path | Outputs,
 ) -> None:
-    """Write `table8.csv` and the `.md` beside it.
+    """Write `table8.csv`, its Markdown and its trace.
 
     Args:
         evaluations: for each method of `FEATURE_ROWS`, one evaluation file a seed.
         recipes: of the variants in `FEATURE_ROWS`; `model` and `loss` are read.
         pose: the experiment's pose network; `external` leaves the cells empty that it would fill.
         experiment: where the numbers are from; anything but `paper` is marked as such.
-        out: the CSV. Percentages have one decimal, costs three.
+        out: the CSV; the others lie beside it unless they are named. Percentages have one
+            decimal, costs three.
 
     Raises:
         UserError: an evaluation or a recipe is missing, a file cannot be read or is not what it is
@@ -109,8 +111,9 @@ def write_feature_table(
     columns = list(rows[0])
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True)[columns].fillna("")
     heading = f"# Table 8: {TITLE}\n\n{data_warning(experiment)}{_note(measurements, pose)}\n\n"
-    save_table(table, out, heading, ending=_at_the_papers_sizes(recipes, printed))
-    save_trace([out, out.with_suffix(".md")], experiment, cells)
+    files = Outputs.of(out)
+    save_table(table, files, heading, ending=_at_the_papers_sizes(recipes, printed))
+    save_trace(files.trace, [files.main, files.markdown], experiment, cells)
 
 
 def _read_needed(evaluations: dict[str, list[Path]]) -> dict[str, list[Measured]]:

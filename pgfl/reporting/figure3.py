@@ -14,6 +14,7 @@ from pgfl.reporting.evaluations import (
     read_evaluations,
     ways,
 )
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import dataset_name, read_published
 from pgfl.reporting.specs import PUBLISHED_AS, SWEPT_ON
 from pgfl.reporting.styles import METRICS, STYLES, save_figure
@@ -36,13 +37,14 @@ Sweeps = dict[str, dict[float, list[Path]]]
 """For each weight and each of its values: the evaluation files, one a seed."""
 
 
-def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
+def write_figure3(sweeps: Sweeps, experiment: str, out: Path | Outputs) -> None:
     """Write `figure3.csv`, and the `.png` and the trace beside it.
 
     Args:
         sweeps: what was measured.
         experiment: the experiment it is from.
         out: the CSV: `method`, `source`, the `parameter` and its `value`, then as a table's.
+            Picture and trace lie beside it unless they are named.
 
     Raises:
         UserError: an evaluation file cannot be read, is not what it is given as, or was measured
@@ -69,10 +71,10 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path) -> None:
     # The reproduced rows have every column, in order.
     order = list(max(rows, key=len))
     table = pd.DataFrame(rows)[order].fillna("")
-    write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    picture = out.with_suffix(".png")
-    save_figure(draw(table, experiment, ways(everything[0][0])), picture, dpi=150)
-    save_trace([out, picture], experiment, cells)
+    files = Outputs.of(out)
+    write_text(files.main, table.to_csv(index=False, lineterminator="\n"))
+    save_figure(draw(table, experiment, ways(everything[0][0])), files.figure, dpi=150)
+    save_trace(files.trace, [files.main, files.figure], experiment, cells)
 
 
 def _read_points(sweeps: Sweeps) -> dict[str, dict[float, list[Measured]]]:

@@ -7,6 +7,7 @@ from PIL import Image
 from PIL.Image import Dither
 
 from pgfl.reporting.outcomes import Outcomes, Queries, read_outcomes
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.ranked_list import ranked_lists_picture
 from pgfl.reporting.styles import marked
 from pgfl.reporting.trace import Cell, save_trace
@@ -20,7 +21,9 @@ SCALE = 0.7
 """The picture's size, as a share of what `ranked_list` draws: a report holds one a test set."""
 
 
-def draw_ranked_lists_of(files: Queries, manifest: Path, experiment: str, out: Path) -> None:
+def draw_ranked_lists_of(
+    files: Queries, manifest: Path, experiment: str, out: Path | Outputs
+) -> None:
     """Draw the ranked lists of some queries, as the first seed's models made them.
 
     The queries are chosen by the average precision that the last method reaches; the other
@@ -30,7 +33,7 @@ def draw_ranked_lists_of(files: Queries, manifest: Path, experiment: str, out: P
         files: what the evaluations noted of each query, one a seed.
         manifest: of the test set.
         experiment: where the models are from; anything but `paper` is marked as such.
-        out: a PNG; its trace goes beside it.
+        out: a PNG; its trace lies beside it unless it is named.
 
     Raises:
         UserError: an input cannot be used.
@@ -49,12 +52,13 @@ def draw_ranked_lists_of(files: Queries, manifest: Path, experiment: str, out: P
     # 256 colours look the same and take a third of the space.
     picture = reduced(ranked_lists_picture(rows, marked(title, experiment)))
     picture = picture.quantize(COLOURS, dither=Dither.NONE)
-    with whole_file(out) as temporary:
+    outputs = Outputs.of(out)
+    with whole_file(outputs.main) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
     cells = [
         Cell(method, "ranked lists", "", (*some[:1], manifest)) for method, some in files.items()
     ]
-    save_trace([out], experiment, cells)
+    save_trace(outputs.trace, [outputs.main], experiment, cells)
 
 
 def reduced(picture: Image.Image) -> Image.Image:

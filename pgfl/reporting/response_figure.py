@@ -13,6 +13,7 @@ from pgfl.datasets.images import read_image, resized
 from pgfl.datasets.manifest import read_manifest
 from pgfl.networks.saved import load_student
 from pgfl.pose.check import open_store
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.responses import enlarged, response_maps, share_on_parts, stretched
 from pgfl.reporting.styles import marked, save_figure
 from pgfl.reporting.trace import Cell, save_trace
@@ -35,7 +36,7 @@ def draw_responses(
     students: Students,
     manifest: Path,
     experiment: str,
-    out: Path,
+    out: Path | Outputs,
     heatmaps: Path | None = None,
     table: Path | None = None,
 ) -> None:
@@ -45,7 +46,7 @@ def draw_responses(
         students: methods in the order of their rows.
         manifest: of the occluded test set.
         experiment: where the models are from; anything but `paper` is marked as such.
-        out: a PNG.
+        out: a PNG; its trace lies beside it unless it is named.
         heatmaps: the store of split `query`; with it the labels say how much of the response,
             over all queries and seeds, lies on visible body parts.
         table: a CSV for these shares; needs `heatmaps`.
@@ -59,7 +60,8 @@ def draw_responses(
         Cell(method, "responses", "", (*models[:1], manifest))
         for method, models in students.items()
     ]
-    written = [out]
+    files = Outputs.of(out)
+    written = [files.main]
     if heatmaps is not None:
         shares = measure_shares(students, manifest, names, heatmaps, experiment)
         for row in shares.itertuples():
@@ -87,8 +89,8 @@ def draw_responses(
         marked(TITLE, experiment),
         _caption(len(chosen), len(names), heatmaps is not None),
     )
-    save_figure(figure, out, dpi=150)
-    save_trace(written, experiment, cells)
+    save_figure(figure, files.main, dpi=150)
+    save_trace(files.trace, written, experiment, cells)
 
 
 def measure_shares(

@@ -23,6 +23,7 @@ from pgfl.pose.heatmaps import part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
 from pgfl.pose.settings import PoseSettings
 from pgfl.pose.views import make_view
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
@@ -68,19 +69,19 @@ def write_speed_table(
     trained: Trained,
     manifest: Path,
     experiment: str,
-    out: Path,
+    out: Path | Outputs,
     *,
     queries: int = QUERIES,
     warm_up: int = WARM_UP,
     gallery: int = GALLERY,
 ) -> None:
-    """Write `table9.csv` and the `.md` beside it.
+    """Write `table9.csv`, its Markdown and its trace.
 
     Args:
         trained: what is timed, with as many CPU threads as torch is set to.
         manifest: its query images are used, again from the first where they are too few.
         experiment: where the model is from; anything but `paper` is marked as such.
-        out: the CSV; seconds have four decimals.
+        out: the CSV; seconds have four decimals. The others lie beside it unless they are named.
         queries: how many are timed.
         warm_up: how many go before them.
         gallery: how many features are ranked.
@@ -123,11 +124,12 @@ def write_speed_table(
     table = pd.concat([published, pd.DataFrame(rows)], ignore_index=True).fillna("")
     note = NOTE.format(queries=queries, warm_up=warm_up, gallery=gallery)
     note += "" if trained.pose_weights else EXTERNAL_NOTE
-    save_table(table, out, f"# Table 9: {TITLE}\n\n{data_warning(experiment)}{note}\n\n")
+    outputs = Outputs.of(out)
+    save_table(table, outputs, f"# Table 9: {TITLE}\n\n{data_warning(experiment)}{note}\n\n")
     some = (trained.model, trained.branches, trained.pose_weights, manifest)
     files = tuple(file for file in some if file is not None)
     cells = [Cell(row["method"], "seconds", row["seconds"], files) for row in rows]
-    save_trace([out, out.with_suffix(".md")], experiment, cells)
+    save_trace(outputs.trace, [outputs.main, outputs.markdown], experiment, cells)
 
 
 def student_embedder(student: nn.Module, settings: ModelSettings) -> Embed:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pgfl.datasets.images import read_image
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.response_figure import Students, spread
 from pgfl.reporting.statistics import mean_text, std_text
@@ -31,13 +32,13 @@ def write_stress(
     manifest: Path,
     shares: Sequence[float],
     experiment: str,
-    out: Path,
+    out: Path | Outputs,
     *,
     metric: Metric = "cosine",
     after_norm: bool = True,
     batch_size: int = 64,
 ) -> None:
-    """Run the stress test with every student; write its CSV, and the `.png` and trace beside it.
+    """Run the stress test with every student; write its CSV, its picture and its trace.
 
     Args:
         students: methods in the order of their curves.
@@ -75,11 +76,12 @@ def write_stress(
             place = f"{method}, {row['covered']} % covered, {row['side']}"
             cells += [Cell(place, name, row[name], (*models, manifest)) for name in METRICS]
     table = pd.DataFrame(rows)
-    write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    picture = out.with_suffix(".png")
+    files = Outputs.of(out)
+    write_text(files.main, table.to_csv(index=False, lineterminator="\n"))
     test_set = dataset_name(manifest.absolute().parent.name)
-    save_figure(draw_stress(table, examples(manifest, shares), experiment, test_set), picture)
-    save_trace([out, picture], experiment, cells)
+    figure = draw_stress(table, examples(manifest, shares), experiment, test_set)
+    save_figure(figure, files.figure)
+    save_trace(files.trace, [files.main, files.figure], experiment, cells)
 
 
 def summarised(runs: Sequence[pd.DataFrame]) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from pgfl.errors import UserError
 from pgfl.reporting.evaluations import Measured, check_comparable, read_evaluations
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import read_published
 from pgfl.reporting.specs import PUBLISHED_AS, TABLES, TableSpec
 from pgfl.reporting.statistics import mean_text, std_text
@@ -52,16 +53,17 @@ def write_table(
     number: int,
     evaluations: Evaluations,
     experiment: str,
-    out: Path,
+    out: Path | Outputs,
     left_out: LeftOut | None = None,
 ) -> None:
-    """Write `table{number}.csv`, and the `.md` and the trace beside it.
+    """Write `table{number}.csv`, its Markdown and its trace.
 
     Args:
         number: of the paper's table.
         evaluations: the `eval/*.json` files that the table needs.
         experiment: the experiment they are from; anything but `paper` is marked as such.
-        out: the CSV; percentages with one decimal, missing values empty.
+        out: the CSV; percentages with one decimal, missing values empty. The others lie beside
+            it unless they are named.
         left_out: test sets whose cells stay empty, since files of theirs are missing.
 
     Raises:
@@ -83,8 +85,9 @@ def write_table(
     columns = [column for column in spec.columns if column.split(".")[0] in left_out]
     below = f"\n{left_out_note(left_out)}\n" if left_out else ""
     marked = with_marks(table, columns)
-    save_table(table, out, above, left=2 + len(spec.labels), ending=below, shown=marked)
-    save_trace([out, out.with_suffix(".md")], experiment, cells)
+    files = Outputs.of(out)
+    save_table(table, files, above, left=2 + len(spec.labels), ending=below, shown=marked)
+    save_trace(files.trace, [files.main, files.markdown], experiment, cells)
 
 
 def with_marks(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -239,25 +242,25 @@ def data_warning(experiment: str) -> str:
 
 def save_table(
     table: pd.DataFrame,
-    out: Path,
+    files: Outputs,
     introduction: str,
     left: int = 2,
     ending: str = "",
     shown: pd.DataFrame | None = None,
 ) -> None:
-    """Write a table of text as CSV, and as Markdown below a heading beside it.
+    """Write a table of text as CSV, and as Markdown below a heading.
 
     Args:
         table: all cells are text.
-        out: the CSV.
+        files: of the table; the CSV and the Markdown are written.
         introduction: what stands above the table in the Markdown.
         left: so many first columns hold words; the others are aligned to the right.
         ending: what stands below the table in the Markdown.
         shown: the table as the Markdown has it; default: the same.
     """
-    write_text(out, table.to_csv(index=False, lineterminator="\n"))
+    write_text(files.main, table.to_csv(index=False, lineterminator="\n"))
     text = markdown(table if shown is None else shown, left)
-    write_text(out.with_suffix(".md"), introduction + text + ending)
+    write_text(files.markdown, introduction + text + ending)
 
 
 def markdown(table: pd.DataFrame, left: int = 2) -> str:

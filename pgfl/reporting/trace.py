@@ -13,6 +13,7 @@ from typing import Any
 
 from pgfl.errors import UserError
 from pgfl.reporting.evaluations import read_evaluation
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.statistics import mean_text
 from pgfl.runtime.files import file_hash, read_json, write_json
 
@@ -34,16 +35,17 @@ class Cell:
 
 def trace_file(result: Path) -> Path:
     """Where the trace of a result lies: `table2.csv` to `table2.trace.json`."""
-    if result.name.endswith(".trace.json"):
+    if result.suffix == ".json":
         return result
-    return result.with_suffix(".trace.json")
+    return Outputs.beside(result).trace
 
 
-def save_trace(results: list[Path], experiment: str, cells: list[Cell]) -> None:
+def save_trace(out: Path, results: list[Path], experiment: str, cells: list[Cell]) -> None:
     """Write what the numbers of some results came from.
 
     Args:
-        results: the finished files (`table2.csv`, `table2.md`); the first one names the trace.
+        out: the trace, in the folder of the results.
+        results: the finished files (`table2.csv`, `table2.md`).
         experiment: the experiment that they are from.
         cells: every reproduced number.
     """
@@ -72,7 +74,7 @@ def save_trace(results: list[Path], experiment: str, cells: list[Cell]) -> None:
         ],
         "sources": sources,
     }
-    write_json(trace_file(results[0]), content)
+    write_json(out, content)
 
 
 def _model_of(file: Path, metric: str, hashed: Callable[[Path], str]) -> dict[str, Any]:

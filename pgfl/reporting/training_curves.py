@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from pgfl.datasets.manifest import read_table
 from pgfl.errors import UserError
 from pgfl.reporting.columns import finite_numbers
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.styles import marked, save_figure, styled
 from pgfl.reporting.trace import Cell, save_trace
 
@@ -39,7 +40,11 @@ Histories = dict[str, list[Path]]
 
 
 def draw_training_curves(
-    shown: Histories, others: Histories, experiment: str, out: Path, trained_on: str = ""
+    shown: Histories,
+    others: Histories,
+    experiment: str,
+    out: Path | Outputs,
+    trained_on: str = "",
 ) -> None:
     """Draw a panel for each loss term, weighted as in Eq. 10, and what else a history holds.
 
@@ -47,7 +52,7 @@ def draw_training_curves(
         shown: the models to look at, in the order of the legend.
         others: models in light grey behind them.
         experiment: where the models are from; anything but `paper` is marked as such.
-        out: a PNG; its trace goes beside it.
+        out: a PNG; its trace lies beside it unless it is named.
         trained_on: the training set, named in the title.
 
     Raises:
@@ -64,9 +69,10 @@ def draw_training_curves(
         {name: histories[name] for name in others},
         marked(title, experiment),
     )
-    save_figure(figure, out)
-    cells = [Cell(name, "history", "", tuple(files)) for name, files in (shown | others).items()]
-    save_trace([out], experiment, cells)
+    files = Outputs.of(out)
+    save_figure(figure, files.main)
+    cells = [Cell(name, "history", "", tuple(some)) for name, some in (shown | others).items()]
+    save_trace(files.trace, [files.main], experiment, cells)
 
 
 def read_history(file: Path) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pgfl.pose.check import open_store
 from pgfl.pose.keypoints import KEYPOINTS
 from pgfl.pose.quality import CONFIDENCE
 from pgfl.reporting.outcomes import Outcomes, Queries, read_outcomes
+from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.statistics import std_text
 from pgfl.reporting.styles import METRICS, marked, save_figure, styled
 from pgfl.reporting.trace import Cell, save_trace
@@ -28,7 +29,7 @@ CONFIDENCE_LEVEL = 0.95
 
 
 def write_visibility(
-    files: Queries, manifest: Path, heatmaps: Path, experiment: str, out: Path
+    files: Queries, manifest: Path, heatmaps: Path, experiment: str, out: Path | Outputs
 ) -> None:
     """Write `visibility.csv`, and the `.png` and the trace beside it.
 
@@ -65,10 +66,11 @@ def write_visibility(
             where = f"{method}, {row['keypoints']} visible keypoints"
             cells += [Cell(where, name, row[name], sources) for name in METRICS]
     table = pd.DataFrame(rows)
-    write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    picture = out.with_suffix(".png")
-    save_figure(draw(table[table["method"].isin(files)], experiment, outcomes.test_set), picture)
-    save_trace([out, picture], experiment, cells)
+    outputs = Outputs.of(out)
+    write_text(outputs.main, table.to_csv(index=False, lineterminator="\n"))
+    shown = table[table["method"].isin(files)]
+    save_figure(draw(shown, experiment, outcomes.test_set), outputs.figure)
+    save_trace(outputs.trace, [outputs.main, outputs.figure], experiment, cells)
 
 
 def _require_same_seeds(files: Queries) -> None:

@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import torch
@@ -49,11 +50,42 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class RunFiles:
+    """The files of a finished run."""
+
+    model: Path
+    """The student."""
+    branches: Path
+    """What only training and Table 8 need."""
+    history: Path
+    provenance: Path
+
+    def __post_init__(self) -> None:
+        if len({file.name for file in self.all}) < len(self.all):
+            raise UserError(f"{self.model}: each file of a run needs a name of its own")
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> Self:
+        """A run's files as the workflow calls them."""
+        return cls(
+            folder / "model.safetensors",
+            folder / "branches.safetensors",
+            folder / "history.csv",
+            folder / "provenance.json",
+        )
+
+    @property
+    def all(self) -> list[Path]:
+        """All of them."""
+        return [self.model, self.branches, self.history, self.provenance]
+
+
+@dataclass(frozen=True)
 class Job:
     """How a run is computed."""
 
-    out: Path
-    """The run's folder."""
+    files: RunFiles
+    """What is written."""
     state: Path
     """The folder of the resume state; not a declared output, so it survives a failure."""
     threads: int
@@ -63,13 +95,7 @@ class Job:
     devices: int = 1
     """Processes that share every batch; they change the result by rounding only."""
     tensorboard: bool = False
-    """Whether to write TensorBoard's event files beside the outputs."""
-
-    @property
-    def outputs(self) -> list[Path]:
-        """The files of a finished run."""
-        names = ("model.safetensors", "branches.safetensors", "history.csv", "provenance.json")
-        return [self.out / name for name in names]
+    """Whether to write TensorBoard's event files beside the model."""
 
     @property
     def finished(self) -> Path:
@@ -80,9 +106,8 @@ class Job:
 def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     """Train one variant with one seed.
 
-    Writes `model.safetensors` (the student), `branches.safetensors` (what only training and
-    Table 8 need), `history.csv` and `provenance.json`, each whole. An interrupted run goes on
-    after its last whole epoch; one that has finished before is taken back as it was.
+    Each file of the run is written whole. An interrupted run goes on after its last whole epoch;
+    one that has finished before is taken back as it was.
 
     Args:
         inputs: what to train on.
@@ -116,10 +141,10 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     # Raises where the batches cannot be dealt, before there are processes to report it.
     EpochSampler(images.labels, recipe, seed, processes=job.devices)
     identity = _identity(inputs, recipe, seed)
-    if take_back(job.outputs, identity, job.finished):
+    if take_back(job.files.all, identity, job.finished):
         print(
-            f"{job.out}: trained before with the same settings, code and data: taken back from "
-            f"{job.finished} (delete that folder to train it anew)"
+            f"{job.files.model}: trained before with the same settings, code and data: taken back "
+            f"from {job.finished} (delete that folder to train it anew)"
         )
         return
     fabric = make_fabric(job.devices, fabric_precision(pick_device(), recipe.training))
@@ -165,17 +190,17 @@ def _train(
         images=recipe.training.identities * recipe.training.images,
         status=status if fabric.is_global_zero else None,
         device=device_name(fabric.device),
-        tensorboard=job.out / "tensorboard" if job.tensorboard else None,
+        tensorboard=job.files.model.parent / "tensorboard" if job.tensorboard else None,
     )
     with loader_deaths_said():
         history = fit(model, loader, sampler, recipe, fabric, resume, live)
     if not fabric.is_global_zero:
         return
-    student = job.out / "model.safetensors"
-    save_network(model, recipe, student, job.out / "branches.safetensors")
-    _write_history(history, job.out / "history.csv")
+    files = job.files
+    save_network(model, recipe, files.model, files.branches)
+    _write_history(history, files.history)
     write_json(
-        job.out / "provenance.json",
+        files.provenance,
         {
             **identity,
             "git_commit": git_commit(),
@@ -185,10 +210,10 @@ def _train(
             "images": len(images.images),
             "seconds": round(time.time() - began, 1),
             "environment": environment(),
-            "model_sha256": file_hash(student),
+            "model_sha256": file_hash(files.model),
         },
     )
-    keep(job.outputs, identity, job.finished)
+    keep(files.all, identity, job.finished)
     remove_checkpoint(resume.path)
     status.unlink(missing_ok=True)
 

@@ -137,3 +137,26 @@ def test_images_that_are_gone_are_said_once(pgfl, taken, tmp_path):
     assert pgfl("verify", "mine") == [
         "data/demo/mine/images: is gone; make it again: snakemake data/demo/mine/images"
     ]
+
+
+def test_each_file_of_a_taken_data_set_can_be_named(pgfl, crops, tmp_path):
+    pgfl("own-table", crops, "--out", "mine.csv")
+    named = ["--laid-out", "set/people", "--manifest", "set/list.csv", "--counts", "set/n.json"]
+    assert pgfl("take", "mine.csv", "--images", crops, *named)[0].startswith("set: ")
+    found = {path.name for path in (tmp_path / "set").iterdir()}
+    assert {"people", "list.csv", "n.json"} <= found
+    listed = pd.read_csv(tmp_path / "set/list.csv")["image"]
+    assert all((tmp_path / "set" / image).is_file() for image in listed)
+    pgfl("take", "mine.csv", "--images", crops, "--out", "short")
+    assert (tmp_path / "short/counts.json").read_text() == (tmp_path / "set/n.json").read_text()
+
+
+def test_files_of_a_data_set_without_a_place_are_named(pgfl, crops):
+    pgfl("own-table", crops, "--out", "mine.csv")
+    assert pgfl("take", "mine.csv", "--images", crops, "--manifest", "m.csv") == [
+        "--out: needed, since nothing says where these go: images, counts"
+    ]
+    elsewhere = ["--out", "set", "--counts", "other/counts.json"]
+    assert pgfl("take", "mine.csv", "--images", crops, *elsewhere) == [
+        "set/manifest.csv: images, manifest and counts must lie in one folder"
+    ]

@@ -69,6 +69,14 @@ def test_every_command_has_help(command):
             "setting synthetic.imges: no such setting; did you mean 'images'?",
         ),
         (["train", "none.csv", "--out", "x", "--state", "y"], "none.csv: no such file"),
+        (
+            ["train", "m.csv", "--model", "x", "--history", "h", "--state", "y"],
+            "--out: needed, since nothing says where these go: branches, provenance",
+        ),
+        (
+            ["train", "m.csv", "--out", "x", "--model", "m", "--history", "m", "--state", "y"],
+            "m: each file of a run needs a name of its own",
+        ),
         (["evaluate", "m.safetensors", "m.csv", "--out", "x"], "m.safetensors: no such weights"),
         (
             ["evaluate", "m", "m.csv", "--out", "x", "--metric", "manhattan"],

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from pgfl.datasets import taken
-from pgfl.datasets.custom import take
+from pgfl.datasets.custom import Laid, take
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 
@@ -31,7 +31,7 @@ bob/2.jpg,gallery,bob,door
 
 
 def test_words_become_numbers_and_are_kept(tmp_path, mine):
-    take(*mine(WITH_WORDS), tmp_path / "out")
+    take(*mine(WITH_WORDS), Laid.in_folder(tmp_path / "out"))
     manifest = read_manifest(tmp_path / "out" / "manifest.csv")
     assert dict(zip(manifest.label, manifest.pid, strict=True)) == {"anna": 0, "bob": 1, "eve": 2}
     assert manifest.set_index("image").camid["images/bob/1.jpg"] == 1
@@ -40,14 +40,14 @@ def test_words_become_numbers_and_are_kept(tmp_path, mine):
 
 def test_numbers_stay_as_they_are(tmp_path, mine):
     text = "image,split,pid,camid\nanna/1.jpg,query,70,3\nanna/2.jpg,gallery,70,5\n"
-    manifest = take(*mine(text), tmp_path / "out")
+    manifest = take(*mine(text), Laid.in_folder(tmp_path / "out"))
     assert list(manifest.pid) == [70, 70] and list(manifest.camid) == [3, 5]
     assert "label" not in manifest
 
 
 def test_without_cameras_no_match_is_filtered(tmp_path, mine):
     text = "image,split,pid\nanna/1.jpg,query,1\nanna/2.jpg,gallery,1\nbob/1.jpg,train,2\n"
-    manifest = take(*mine(text), tmp_path / "out")
+    manifest = take(*mine(text), Laid.in_folder(tmp_path / "out"))
     assert dict(zip(manifest.split, manifest.camid, strict=True)) == {
         "train": 0,
         "query": 0,
@@ -58,7 +58,7 @@ def test_without_cameras_no_match_is_filtered(tmp_path, mine):
 def test_what_stands_in_the_table_is_who_it_is(tmp_path, mine):
     text = "image,split,pid,camid\nanna/1.jpg,query,007,NA\nanna/2.jpg,gallery,007,None\n"
     text += "bob/1.jpg,query,7,NA\nbob/2.jpg,gallery,7,1.0\n"
-    manifest = take(*mine(text), tmp_path / "out")
+    manifest = take(*mine(text), Laid.in_folder(tmp_path / "out"))
     people = dict(zip(manifest.image.str.split("/").str[1], manifest.label, strict=True))
     assert people == {"anna": "007", "bob": "7"} and manifest.pid.nunique() == 2
     assert manifest.camid.nunique() == 3
@@ -66,7 +66,7 @@ def test_what_stands_in_the_table_is_who_it_is(tmp_path, mine):
 
 def test_a_pid_of_minus_one_is_a_person_here(tmp_path, mine):
     text = "image,split,pid\nanna/1.jpg,query,-1\nanna/2.jpg,gallery,-1\n"
-    assert len(take(*mine(text), tmp_path / "out")) == 2
+    assert len(take(*mine(text), Laid.in_folder(tmp_path / "out"))) == 2
 
 
 def test_one_picture_may_be_query_and_gallery(tmp_path, mine):
@@ -74,11 +74,13 @@ def test_one_picture_may_be_query_and_gallery(tmp_path, mine):
         "image,split,pid,camid\nanna/1.jpg,query,1,1\n"
         "anna/1.jpg,gallery,1,1\nanna/2.jpg,gallery,1,2\n"
     )
-    assert len(take(*mine(text), tmp_path / "out")) == 3
+    assert len(take(*mine(text), Laid.in_folder(tmp_path / "out"))) == 3
 
 
 def test_training_only_and_testing_only_sets_are_fine(tmp_path, mine):
-    manifest = take(*mine("image,split,pid\nanna/1.jpg,train,1\n"), tmp_path / "out")
+    manifest = take(
+        *mine("image,split,pid\nanna/1.jpg,train,1\n"), Laid.in_folder(tmp_path / "out")
+    )
     assert set(manifest.split) == {"train"}
 
 
@@ -123,7 +125,7 @@ def test_training_only_and_testing_only_sets_are_fine(tmp_path, mine):
 def test_what_is_wrong_is_said_at_once_and_nothing_is_written(tmp_path, mine, text, messages):
     table, images = mine(text)
     with pytest.raises(UserError) as caught:
-        take(table, images, tmp_path / "out")
+        take(table, images, Laid.in_folder(tmp_path / "out"))
     lines = str(caught.value).splitlines()
     assert all(line.startswith(f"{table}: ") for line in lines)
     for message in messages:
@@ -133,12 +135,12 @@ def test_what_is_wrong_is_said_at_once_and_nothing_is_written(tmp_path, mine, te
 
 def test_a_damaged_image_leaves_the_old_data_set_alone(tmp_path, mine):
     table, images = mine(WITH_WORDS)
-    take(table, images, tmp_path / "out")
+    take(table, images, Laid.in_folder(tmp_path / "out"))
     before = (tmp_path / "out" / "manifest.csv").read_bytes()
     (images / "eve/1.jpg").unlink()
     (images / "eve/1.jpg").write_text("no picture")
     with pytest.raises(UserError, match=r"eve/1\.jpg: not an image"):
-        take(table, images, tmp_path / "out")
+        take(table, images, Laid.in_folder(tmp_path / "out"))
     assert (tmp_path / "out" / "manifest.csv").read_bytes() == before
 
 
@@ -155,7 +157,7 @@ def test_a_wrong_folder_is_said_once_with_the_right_one(tmp_path, mine):
         (images / "anna", f"They are below {images}: name that as the folder of the images"),
         (tmp_path / "no", "but there is no such folder. Name the folder that they start from"),
     ):
-        (line,) = refusal(table, wrong, tmp_path / "out")
+        (line,) = refusal(table, wrong, Laid.in_folder(tmp_path / "out"))
         first = f"the first is looked for at {wrong}/eve/1.jpg"
         assert line.startswith(f"{table}: none of the 5 images is below {wrong}: {first}")
         assert hint in line
@@ -172,18 +174,20 @@ def test_names_that_begin_or_end_otherwise_are_said_once(tmp_path, mine, before,
     header, *rows = WITH_WORDS.splitlines()
     names, others = zip(*(row.split(".jpg", 1) for row in rows), strict=True)
     rows = [f"{before}{name}{after}{rest}" for name, rest in zip(names, others, strict=True)]
-    (line,) = refusal(*mine("\n".join([header, *rows])), tmp_path / "out")
+    (line,) = refusal(*mine("\n".join([header, *rows])), Laid.in_folder(tmp_path / "out"))
     assert line.endswith(hint)
 
 
 def test_many_missing_images_are_ten_lines(tmp_path, mine):
     missing = "".join(f"no{number}.jpg,train,1\n" for number in range(40))
-    lines = refusal(*mine(f"image,split,pid\nanna/1.jpg,train,1\n{missing}"), tmp_path / "out")
+    lines = refusal(
+        *mine(f"image,split,pid\nanna/1.jpg,train,1\n{missing}"), Laid.in_folder(tmp_path / "out")
+    )
     assert len(lines) == 11 and lines[-1].endswith("mine.csv: and 30 more")
 
 
 def test_a_split_that_is_none_is_said_once_with_its_rows(tmp_path, mine):
-    (line,) = refusal(*mine(WITH_WORDS.replace("query", "Test")), tmp_path / "out")
+    (line,) = refusal(*mine(WITH_WORDS.replace("query", "Test")), Laid.in_folder(tmp_path / "out"))
     assert "row 3 and 1 more: split 'test' is none of train, query, gallery" in line
 
 
@@ -191,7 +195,7 @@ def test_windows_paths_and_the_other_accents_are_found(tmp_path, mine):
     text = "Image;Split;PID\nanna\\1.jpg;Train;1\nanna\\2.jpg;Train;1\nj\u00f6rg.jpg ;TRAIN;2\n"
     table, images = mine(text)
     (images / "eve/1.jpg").rename(images / "jo\u0308rg.jpg")
-    manifest = take(table, images, tmp_path / "out")
+    manifest = take(table, images, Laid.in_folder(tmp_path / "out"))
     assert list(manifest.image) == [f"images/{n}.jpg" for n in ("anna/1", "anna/2", "jo\u0308rg")]
     assert taken.stamp_of(table, images, tmp_path / "out") == ""
     assert taken.since(table, images, tmp_path / "out") == []
@@ -200,7 +204,7 @@ def test_windows_paths_and_the_other_accents_are_found(tmp_path, mine):
 def test_one_photograph_under_two_names_and_people_is_refused(tmp_path, mine):
     table, images = mine(WITH_WORDS.replace("anna/2.jpg,gallery,anna", "anna/2.jpg,gallery,eva"))
     (images / "anna/2.jpg").write_bytes((images / "anna/1.jpg").read_bytes())
-    assert refusal(table, images, tmp_path / "out")[-1] == (
+    assert refusal(table, images, Laid.in_folder(tmp_path / "out"))[-1] == (
         f"{table}: anna/1.jpg (query) and anna/2.jpg (gallery) are the same photograph, but of "
         "two people ('anna' and 'eva')"
     )
@@ -209,21 +213,21 @@ def test_one_photograph_under_two_names_and_people_is_refused(tmp_path, mine):
 def test_one_photograph_in_train_and_test_is_refused(tmp_path, mine):
     table, images = mine(WITH_WORDS.replace("train,eve", "train,anna"))
     (images / "eve/1.jpg").write_bytes((images / "anna/1.jpg").read_bytes())
-    lines = refusal(table, images, tmp_path / "out")
+    lines = refusal(table, images, Laid.in_folder(tmp_path / "out"))
     assert lines[0].endswith("id anna is in both train and test")
     assert "eve/1.jpg (train) and anna/1.jpg (query) are the same photograph: take" in lines[1]
 
 
 def test_a_query_in_the_gallery_needs_its_own_camera(tmp_path, mine):
     rows = "anna/1.jpg,query,1\nanna/1.jpg,gallery,1\nanna/2.jpg,gallery,1\n"
-    (line,) = refusal(*mine(f"image,split,pid\n{rows}"), tmp_path / "out")
+    (line,) = refusal(*mine(f"image,split,pid\n{rows}"), Laid.in_folder(tmp_path / "out"))
     assert "anna/1.jpg: query and gallery list the same photograph, so that the query" in line
 
 
 def test_doubts_and_what_was_forgiven_are_printed(tmp_path, mine, capsys):
     rows = "anna/1.jpg;train; Anna\nanna/2.jpg;train;anna\nbob/1.jpg;train;bob\n"
     table, images = mine(f"image;split;pid\n{rows}")
-    take(table, images, tmp_path / "out")
+    take(table, images, Laid.in_folder(tmp_path / "out"))
     note, near, alone = capsys.readouterr().out.splitlines()
     assert note == f"note: {table}: pid: blanks around values are taken off, as in ' Anna'"
     assert near.startswith(

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from pgfl.datasets import taken
-from pgfl.datasets.custom import take
+from pgfl.datasets.custom import Laid, take
 from pgfl.datasets.taken import since, stamp_of
 from pgfl.errors import UserError
 
@@ -19,7 +19,7 @@ def mine(tmp_path, lay_out_pictures):
     )
     folder = tmp_path / "out"
     assert stamp_of(table, images, folder) == ""
-    take(table, images, folder)
+    take(table, images, Laid.in_folder(folder))
     return table, images, folder
 
 
@@ -49,7 +49,7 @@ def test_a_changed_photograph_changes_the_word_until_it_is_taken(mine):
     change(images / "anna/2.jpg")
     word = stamp_of(*mine)
     assert word and stamp_of(*mine) == word
-    take(table, images, folder, word)
+    take(table, images, Laid.in_folder(folder), word)
     assert stamp_of(*mine) == word
     change(images / "anna/2.jpg")
     assert stamp_of(*mine) not in ("", word)

@@ -119,7 +119,12 @@ def test_another_file_is_no_trace(project, content):
 def test_files_that_are_no_evaluations_are_followed_by_their_hash_alone(project):
     for name in ("table1.csv", "manifest.csv"):
         Path(name).write_text(name)
-    save_trace([Path("table1.csv")], "demo", [Cell("Mine", "all", "", (Path("manifest.csv"),))])
+    save_trace(
+        Path("table1.trace.json"),
+        [Path("table1.csv")],
+        "demo",
+        [Cell("Mine", "all", "", (Path("manifest.csv"),))],
+    )
     assert follow(Path("table1.csv")) == [
         "table1.csv: as recorded; 1 entries from 1 files",
         "Mine, all",
@@ -137,7 +142,12 @@ def test_a_file_of_a_run_leads_to_its_model_and_commit(make_run):
     for file in (picture, manifest, queries):
         file.write_text(file.name)
     model = RUN / "model.safetensors"
-    save_trace([picture], "demo", [Cell("Mine", "on_parts", "3.0", (model, queries, manifest))])
+    save_trace(
+        Path("figure4.trace.json"),
+        [picture],
+        "demo",
+        [Cell("Mine", "on_parts", "3.0", (model, queries, manifest))],
+    )
     assert follow(picture) == [
         "figure4.png: as recorded; 1 entries from 1 models",
         "Mine, on_parts: 3.0",

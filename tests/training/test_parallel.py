@@ -15,7 +15,7 @@ from pgfl.errors import UserError
 from pgfl.networks.saved import load_student
 from pgfl.training import loop, parallel
 from pgfl.training.parallel import SyncedBatchNorm, make_fabric, synchronise_norms
-from pgfl.training.stage import Job, run_training
+from pgfl.training.stage import Job, RunFiles, run_training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -139,7 +139,7 @@ def test_a_run_goes_on_with_other_devices(data, make_recipe, tmp_path, monkeypat
     rate = loop.learning_rate
     with monkeypatch.context() as patch, pytest.raises(IndexError):
         patch.setattr(loop, "learning_rate", lambda s, epoch: [rate(s, 0)][epoch])
-        job = Job(out, out / "state", threads=1, workers=0)
+        job = Job(RunFiles.in_folder(out), out / "state", threads=1, workers=0)
         run_training(replace(data, heatmaps=None), recipe, 0, job)
     options = ["--out", out, "--state", out / "state", "--settings", recipe.model_dump_json()]
     options += ["--threads", 2, "--workers", 0, "--devices", 2]
@@ -158,13 +158,21 @@ def test_what_a_process_reports_stays_one_line(data, make_recipe, tmp_path):
     (tmp_path / "manifest.csv").write_text(data.manifest.read_text())
     inputs = replace(data, manifest=tmp_path / "manifest.csv")
     with pytest.raises(UserError, match=r"\.png: cannot be read") as caught:
-        job = Job(tmp_path / "out", tmp_path / "state", threads=2, workers=0, devices=2)
+        job = Job(
+            RunFiles.in_folder(tmp_path / "out"),
+            tmp_path / "state",
+            threads=2,
+            workers=0,
+            devices=2,
+        )
         run_training(inputs, make_recipe(), 0, job)
     assert "\n" not in str(caught.value)
 
 
 def test_identities_that_cannot_be_dealt_are_one_line(data, make_recipe, tmp_path):
-    job = Job(tmp_path / "out", tmp_path / "state", threads=2, workers=0, devices=3)
+    job = Job(
+        RunFiles.in_folder(tmp_path / "out"), tmp_path / "state", threads=2, workers=0, devices=3
+    )
     with pytest.raises(UserError, match=r"training.identities: 2 .* dealt evenly to 3 devices"):
         run_training(data, make_recipe(), 0, job)
 

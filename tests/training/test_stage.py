@@ -27,7 +27,7 @@ from pgfl.runtime.devices import device_name
 from pgfl.runtime.files import file_hash
 from pgfl.training import loop, stage
 from pgfl.training.checkpoint import Resume, save_checkpoint
-from pgfl.training.stage import Job, run_training
+from pgfl.training.stage import Job, RunFiles, run_training
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "heatmaps.md"
 OUTPUTS = ("model.safetensors", "branches.safetensors", "history.csv")
@@ -45,7 +45,12 @@ def pretrained(recipe):
 
 def train(inputs, recipe, out, seed=0, workers=0):
     """Run the stage; its state lies below the run's folder."""
-    run_training(inputs, recipe, seed, Job(out, out / "state", threads=1, workers=workers))
+    run_training(
+        inputs,
+        recipe,
+        seed,
+        Job(RunFiles.in_folder(out), out / "state", threads=1, workers=workers),
+    )
     return {name: (out / name).read_bytes() for name in OUTPUTS}
 
 

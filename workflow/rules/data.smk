@@ -30,7 +30,7 @@ rule draw_archive:
         "Drawing {wildcards.archive} ({EXPERIMENT})"
     shell:
         "python -m pgfl archive synthesize {params.dataset} --out {output.archive:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --joints {output.joints:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 @cache
@@ -218,7 +218,7 @@ rule manifest:
         "Listing and checking {wildcards.dataset}"
     shell:
         "python -m pgfl manifest {wildcards.dataset} --images {input:q} --out {output.manifest:q}"
-        " {params.published} 2>&1 | tee {log:q}"
+        " --counts {output.counts:q} {params.published} 2>&1 | tee {log:q}"
 
 
 def own_images(wildcards):
@@ -248,7 +248,6 @@ rule take_own_dataset:
         dataset=any_of(settings.datasets),
     params:
         images=own_images,
-        folder=lambda w, output: os.path.dirname(output.manifest),
         stamp=photographs,
         code=code_hash("pgfl.datasets.custom"),
     log:
@@ -261,7 +260,8 @@ rule take_own_dataset:
     message:
         "Taking your data set {wildcards.dataset}"
     shell:
-        "python -m pgfl take {input:q} --images {params.images:q} --out {params.folder:q}"
+        "python -m pgfl take {input:q} --images {params.images:q} --laid-out {output.images:q}"
+        " --manifest {output.manifest:q} --counts {output.counts:q}"
         " {params.stamp} 2>&1 | tee {log:q}"
 
 

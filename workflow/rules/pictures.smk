@@ -45,7 +45,8 @@ rule ranked_lists:
         "Drawing ranked lists of {wildcards.dataset}"
     shell:
         "python -m pgfl ranked-lists {input.manifest:q} --out {output.figure:q}"
-        " --queries {params.queries:q} --experiment {params.experiment:q} 2>&1 | tee {log:q}"
+        " --queries {params.queries:q} --experiment {params.experiment:q}"
+        " --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 rule failures:
@@ -78,7 +79,8 @@ rule failures:
     shell:
         "python -m pgfl failures {input.manifest:q} --out {output.page:q}"
         " --queries {params.queries:q} --heatmaps {input.heatmaps:q}"
-        " --experiment {params.experiment:q} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q}"
+        " --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 rule visibility:
@@ -111,7 +113,8 @@ rule visibility:
     shell:
         "python -m pgfl visibility {input.manifest:q} --out {output.csv:q}"
         " --queries {params.queries:q} --heatmaps {input.heatmaps:q}"
-        " --experiment {params.experiment:q} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q}"
+        " --figure {output.figure:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 rule stress_test:
@@ -150,7 +153,8 @@ rule stress_test:
         "python -m pgfl stress {input.manifest:q} --out {output.csv:q}"
         " --students {params.students:q} --shares {params.shares} --metric {params.metric}"
         " --feature {params.feature} --batch-size {params.batch_size}"
-        " --experiment {params.experiment:q} --threads {threads} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q} --threads {threads}"
+        " --figure {output.figure:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 CURVES = models_of(FEATURE_TEST_SET, PICTURED, "history.csv")
@@ -195,4 +199,5 @@ rule training_curves:
     shell:
         "python -m pgfl training-curves --out {output.figure:q}"
         " --histories {params.histories:q} --others {params.others:q}"
-        " --trained-on {params.trained_on} --experiment {params.experiment:q} 2>&1 | tee {log:q}"
+        " --trained-on {params.trained_on} --experiment {params.experiment:q}"
+        " --trace {output.trace:q} 2>&1 | tee {log:q}"

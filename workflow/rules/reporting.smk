@@ -103,7 +103,8 @@ rule dataset_table:
         "Writing table 1"
     shell:
         "python -m pgfl dataset-table --out {output.csv:q} --manifests {params.manifests:q}"
-        " {params.left_out} --experiment {params.experiment} 2>&1 | tee {log:q}"
+        " {params.left_out} --experiment {params.experiment}"
+        " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 def evaluation_files(variant, test_set):
@@ -171,7 +172,7 @@ rule table:
     shell:
         "python -m pgfl table {wildcards.number} --out {output.csv:q}"
         " --evaluations {params.evaluations:q} {params.left_out} --experiment {params.experiment:q}"
-        " 2>&1 | tee {log:q}"
+        " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 def compared(name):
@@ -219,8 +220,8 @@ rule comparison:
     shell:
         "python -m pgfl compare {wildcards.name:q} --out {output.csv:q}"
         " --evaluations {params.evaluations:q} {params.against} {params.left_out}"
-        " --experiment {params.experiment:q}"
-        " 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q} --figure {output.figure:q}"
+        " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
@@ -293,7 +294,8 @@ rule diagnosis:
     shell:
         "python -m pgfl diagnose {input.manifest:q} --networks {params.networks:q}"
         " --out {output.csv:q} --experiment {params.experiment:q} --seed {params.seed}"
-        " --threads {threads} 2>&1 | tee {log:q}"
+        " --threads {threads}"
+        " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 rule pose_report:
@@ -345,7 +347,7 @@ rule figure3:
         published=f"{PUBLISHED_TABLES}/table2.csv",
     output:
         csv=f"{RESULTS}/figure3.csv",
-        picture=report(
+        figure=report(
             f"{RESULTS}/figure3.png",
             caption="../report/figure3.rst",
             category="Figures",
@@ -366,7 +368,8 @@ rule figure3:
         "Drawing figure 3"
     shell:
         "python -m pgfl figure3 --out {output.csv:q} --sweeps {params.sweeps:q}"
-        " --experiment {params.experiment:q} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q}"
+        " --figure {output.figure:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 # Tables 8 and 9, Figures 1 and 4: what a trained model does at test time.
@@ -451,7 +454,7 @@ rule feature_table:
     shell:
         "python -m pgfl feature-table --out {output.csv:q} --evaluations {params.evaluations:q}"
         " --recipes {params.recipes:q} --pose {params.pose:q} --experiment {params.experiment:q}"
-        " 2>&1 | tee {log:q}"
+        " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 rule speed_table:
@@ -492,7 +495,8 @@ rule speed_table:
     shell:
         "python -m pgfl speed-table {input.model:q} {input.manifest:q} --out {output.csv:q}"
         " --branches {input.branches:q} {params.weights} --pose {params.pose:q}"
-        " --experiment {params.experiment:q} --threads {threads} 2>&1 | tee {log:q}"
+        " --experiment {params.experiment:q} --threads {threads}"
+        " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 rule baseline_responses:
@@ -525,7 +529,7 @@ rule baseline_responses:
     shell:
         "python -m pgfl response-figure {input.manifest:q} --out {output.figure:q}"
         " --students {params.students:q} --experiment {params.experiment:q} --threads {threads}"
-        " 2>&1 | tee {log:q}"
+        " --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 rule responses:
@@ -562,7 +566,7 @@ rule responses:
         "python -m pgfl response-figure {input.manifest:q} --out {output.figure:q}"
         " --students {params.students:q} --experiment {params.experiment:q}"
         " --heatmaps {input.heatmaps:q} --table {output.csv:q} --threads {threads}"
-        " 2>&1 | tee {log:q}"
+        " --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
 # What people come back for in runs/: asked for by name, so that what somebody deleted is noticed.

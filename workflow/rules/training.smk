@@ -44,7 +44,6 @@ rule train:
         heatmaps=lambda w, input: option("heatmaps", input.get("heatmaps")),
         own_heatmaps=lambda w, input: own_stamps(input),
         pretrained=lambda w, input: option("pretrained", input.get("pretrained")),
-        out=lambda w, output: os.path.dirname(output.model),
         # Snakemake deletes the outputs of a failed job; the resume state must outlive it.
         state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",
         code=lambda w: code_hash(
@@ -71,7 +70,9 @@ rule train:
     message:
         "Training {wildcards.variant} on {wildcards.train}, seed {wildcards.seed}"
     shell:
-        "python -m pgfl train {input.manifest:q} --out {params.out:q} --state {params.state:q}"
+        "python -m pgfl train {input.manifest:q} --model {output.model:q}"
+        " --branches {output.branches:q} --history {output.history:q}"
+        " --provenance {output.provenance:q} --state {params.state:q}"
         " {params.heatmaps} {params.pretrained} --seed {wildcards.seed}"
         " --settings {params.settings:q} --threads {threads} --workers {resources.workers}"
         " --devices {resources.devices} {resources.tensorboard} 2>&1 | tee {log:q}"

@@ -24,13 +24,16 @@ STRANGERS = 6
 """Other identities that may walk through a picture."""
 
 
-def synthesize(dataset: str, target: Path, settings: SyntheticSettings) -> int:
+def synthesize(
+    dataset: str, target: Path, settings: SyntheticSettings, joints_file: Path | None = None
+) -> int:
     """Draw the archive of a data set; same settings, same bytes.
 
     Args:
         dataset: one with a drawing; its module plans what is drawn.
-        target: the zip to write; the joints go beside it.
+        target: the zip to write.
         settings: sizes, difficulty and seed.
+        joints_file: the true joints; default: `.joints.npz` added to the zip's name.
 
     Returns:
         The number of images drawn.
@@ -48,7 +51,7 @@ def synthesize(dataset: str, target: Path, settings: SyntheticSettings) -> int:
             _store(archive, shot.member, _encode(crop.image, shot.member))
             joints.append(crop.joints)
             visible.append(crop.visible)
-    with whole_file(target.with_name(target.name + ".joints.npz")) as temporary:
+    with whole_file(joints_file or target.with_name(f"{target.name}.joints.npz")) as temporary:
         np.savez(
             temporary,
             member=np.array([shot.member for shot in shots], dtype=str),

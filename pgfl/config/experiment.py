@@ -139,6 +139,8 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 class Config(Settings):
     """Everything that `config.yaml` and the presets may hold."""
 
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
     experiment: Literal["demo", "study", "paper"] = "demo"
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     archives: ArchiveSettings = ArchiveSettings()
@@ -149,8 +151,6 @@ class Config(Settings):
     pose: PoseSettings = PoseSettings()
     poses: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
     """Other readings of the pose, by name: overlays over `pose`, used by `training.pose`."""
-    model: ModelSettings = ModelSettings()
-    training: TrainingSettings = TrainingSettings()
     methods: dict[str, dict[str, Any]] = {}
     """Settings of a method that hold for all of its variants, by the method's name."""
     variants: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}

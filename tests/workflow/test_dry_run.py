@@ -236,11 +236,9 @@ def test_a_method_without_a_student_is_matched_with_its_whole_network(project, t
     runs = [f"runs/demo/market1501/{variant}/seed3" for variant in ("stripes", "pcb")]
     targets = [f"{run}/eval/occluded_reid.json" for run in runs]
     _, output = project.snakemake("-n", "-p", *targets)
+    commands = [line for line in output.splitlines() if "pgfl evaluate" in line]
     stripes, pcb = (
-        next(
-            line for line in output.splitlines() if "evaluate" in line and f"--out {out} " in line
-        )
-        for out in targets
+        next(line for line in commands if f"--out {target} " in line) for target in targets
     )
     for split in ("query", "gallery"):
         file = f"cache/demo/heatmaps/occluded_reid/{split}.h5"

@@ -22,7 +22,9 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 STUDENT = "runs/demo/market1501/pgfl_kd/seed0/model.safetensors"
-PROGRAM = re.compile(r"(?:\.venv/bin/)?(snakemake|pgfl|python|pip|make|git|source|torchrun) ?\b")
+PROGRAM = re.compile(
+    r"(?:\.venv/bin/)?(snakemake|pgfl|python|pip|make|git|source|torchrun)(?: |$)"
+)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,16 @@ def measure(network: Trained, manifest: Path, seed: int) -> pd.DataFrame:
         UserError: a file is missing or damaged, or is not of this manifest or recipe.
     """
     device = pick_device()
-    model, _ = load_trained(network.model, network.branches)
+    model, trained = load_trained(network.model, network.branches)
+    given = network.recipe
+    if (trained.method, trained.settings.as_trained()) != (
+        given.method,
+        given.settings.as_trained(),
+    ):
+        raise UserError(
+            f"{network.branches}: was trained with other settings of {trained.method} than its "
+            f"recipe has, which is of {given.method}; give the recipe of the run"
+        )
     model.to(device).train()
     images = _training_images(network, manifest, seed)
     known = model.necks["global"].classifier.out_features

@@ -251,6 +251,8 @@ def diagnosed():
             "recipe": settings.recipe(variant).model_dump(mode="json"),
         }
         for variant in dict.fromkeys(variants)
+        # Others have no f_G to look at.
+        if settings.recipe(variant).student_method == "bot"
     }
 
 

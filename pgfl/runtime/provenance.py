@@ -55,17 +55,29 @@ def code_hash(*entry_modules: str, without: Collection[str] = ()) -> str:
     Raises:
         ValueError: an entry module does not exist.
     """
+    return _hash(frozenset(entry_modules), WITHOUT_NUMBERS.union(without))
+
+
+# Planning asks some hundred times, mostly the same: the files do not change meanwhile.
+@functools.cache
+def _hash(entry_modules: frozenset[str], left_out: frozenset[str]) -> str:
     digest = hashlib.sha256()
-    for module in sorted(_closure(entry_modules, WITHOUT_NUMBERS.union(without))):
+    for module in sorted(_closure(entry_modules, left_out)):
         digest.update(module.encode())
         digest.update(_parsed(module)[0].encode())
     return digest.hexdigest()[:16]
 
 
-def _closure(entry_modules: tuple[str, ...], left_out: frozenset[str]) -> set[str]:
+def forget() -> None:
+    """Have the code read again by the next hash."""
+    for cached in (_hash, _module_file, _parsed):
+        cached.cache_clear()
+
+
+def _closure(entry_modules: frozenset[str], left_out: frozenset[str]) -> set[str]:
     found: set[str] = set()
-    waiting = list(entry_modules)
-    for module in entry_modules:
+    waiting = sorted(entry_modules)
+    for module in waiting:
         if _module_file(module) is None:
             raise ValueError(f"no module named {module!r} below {PACKAGE_ROOT}")
     while waiting:
@@ -79,6 +91,7 @@ def _closure(entry_modules: tuple[str, ...], left_out: frozenset[str]) -> set[st
     return found
 
 
+@functools.cache
 def _module_file(module: str) -> Path | None:
     path = PACKAGE_ROOT.joinpath(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):

@@ -11,7 +11,7 @@ from pgfl.runtime.provenance import code_hash, environment, git_commit
 def package(tmp_path, monkeypatch):
     """A small `pgfl` package: stage -> loss -> helper, and an unrelated module."""
     monkeypatch.setattr(provenance, "PACKAGE_ROOT", tmp_path)
-    provenance._parsed.cache_clear()
+    provenance.forget()
     root = tmp_path / "pgfl"
     (root / "losses").mkdir(parents=True)
     files = {
@@ -30,11 +30,11 @@ def package(tmp_path, monkeypatch):
     for name, text in files.items():
         (root / name).write_text(text)
     yield root
-    provenance._parsed.cache_clear()
+    provenance.forget()
 
 
 def rehash():
-    provenance._parsed.cache_clear()
+    provenance.forget()
     return code_hash("pgfl.stage")
 
 
@@ -82,7 +82,7 @@ def test_comments_docstrings_layout_and_other_modules_do_not(package, file, old,
 
 def test_a_module_that_does_not_run_can_be_left_out_with_all_that_only_it_imports(package):
     def short():
-        provenance._parsed.cache_clear()
+        provenance.forget()
         return code_hash("pgfl.stage", without={"pgfl.losses.triplet"})
 
     before = short()

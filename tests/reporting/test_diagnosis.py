@@ -192,5 +192,5 @@ def test_a_manifest_with_other_people_is_refused(data, make_network, tmp_path):
 
 def test_a_recipe_of_another_network_is_refused(data, make_network):
     whole = make_network().recipe
-    with pytest.raises(UserError, match=r"branches\.safetensors: was trained with other settings of bot"):
+    with pytest.raises(UserError, match=r"branches\.safetensors: was trained with other settings"):
         measure(replace(make_network(BASELINE), recipe=whole, heatmaps=data[1]), data[0], seed=0)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
 import subprocess
@@ -88,14 +87,10 @@ def test_nothing_is_said_where_nothing_is_planned(project):
         assert "Experiment demo" not in output, arguments
 
 
-def test_the_papers_whole_plan_takes_seconds(project):
+def test_the_papers_whole_plan_trains_each_model_with_each_seed(project):
     project.write_config({"experiment": "paper", "seeds": [0, 1, 2]})
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     _, output = project.snakemake("-n")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert re.search(r"^train +72$", output, re.MULTILINE)
-    # Of processor time, so that other work on the machine does not count.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
 
 
 def test_a_file_that_the_configuration_names_but_is_not_there(project, tiny):

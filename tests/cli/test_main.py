@@ -84,7 +84,7 @@ def test_every_command_has_help(command):
         ),
         (
             ["evaluate", "m", "m.csv", "--out", "x", "--use", "f_p"],
-            "no 'f_p'; known: global, part",
+            "--use f_p: needs --branches",
         ),
         (
             ["evaluate", "m", "m.csv", "--out", "x", "--use", "part", "--branches", "b"],
@@ -252,7 +252,7 @@ def test_the_resolved_configuration_can_be_looked_at(tmp_path):
     whole = pgfl("config", "show", cwd=tmp_path)
     assert whole.returncode == 0 and "experiment: demo" in whole.stdout
     recipe = pgfl("config", "show", "--variant", "baseline", cwd=tmp_path)
-    assert "epochs: 3" in recipe.stdout and "pose" not in recipe.stdout
+    assert "epochs: 3" in recipe.stdout and "estimator" not in recipe.stdout
 
 
 def test_values_are_laid_over_the_file_as_snakemake_does_it(tmp_path):

@@ -122,7 +122,7 @@ def test_tensors_that_do_not_fit_the_settings_are_refused(trained, small, tmp_pa
 
 def test_weights_that_are_no_numbers_are_refused(trained, small, tmp_path):
     trained.norm.running_var[3] = torch.nan
-    save_student(trained, small, tmp_path / "nan.safetensors")
+    save_student(trained, Recipe(model=small), tmp_path / "nan.safetensors")
     with pytest.raises(
         UserError, match=r"nan.safetensors: NaN or infinite .* in norm.running_var:"
     ):

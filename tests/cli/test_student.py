@@ -41,7 +41,7 @@ def test_from_a_folder_to_a_page(place):
     made = pgfl("embed", "photos", "-o", "f.npz", "-m", "m.safetensors", cwd=place)
     assert made.returncode == 0, made.stderr
     assert "f.npz: 30 images, 512 numbers each" in made.stdout
-    assert "note: photos/broken.jpg: cannot be read as an image; left out" in made.stdout
+    assert "note: photos/broken.jpg: an empty file; get it again; left out" in made.stdout
     outs = ["-o", "r.html", "-o", "r.png"]
     query = ["--query", "photos/03.png", "--gallery", "f.npz", "--top", "5"]
     found = pgfl("search", *query, *outs, "-m", "m.safetensors", cwd=place)

@@ -190,12 +190,12 @@ def test_shuffled_maps_are_those_of_another_image_and_always_the_same_one(
     images, plain = build(data, recipe), build(data, make_recipe(heatmaps="true", **still))
     owners = []
     for row in range(16):
-        pixels, label, maps = images[row, (0, 0, 0)]
-        own_pixels, own_label, own_maps = plain[row, (0, 0, 0)]
+        pixels, label, _, maps = images[row, (0, 0, 0)]
+        own_pixels, own_label, _, own_maps = plain[row, (0, 0, 0)]
         assert np.array_equal(pixels, own_pixels) and label == own_label
         assert not np.array_equal(maps, own_maps)
         (owner,) = (other for other in range(16) if np.array_equal(maps, plain.heatmaps[other]))
-        assert np.array_equal(images[row, (0, 7, 3)][2], maps)
+        assert np.array_equal(images[row, (0, 7, 3)][3], maps)
         owners.append(owner)
     assert sorted(owners) == list(range(16))
     assert list(build(data, recipe, seed=1).maps_of) != owners
@@ -204,8 +204,8 @@ def test_shuffled_maps_are_those_of_another_image_and_always_the_same_one(
 def test_flat_maps_are_flat_under_every_augmentation(data, make_recipe):
     images, plain = (build(data, make_recipe(heatmaps=kind)) for kind in ("flat", "estimated"))
     for row in range(16):
-        pixels, label, maps = images[row, (0, 0, row)]
-        expected_pixels, expected_label, expected_maps = plain[row, (0, 0, row)]
+        pixels, label, _, maps = images[row, (0, 0, row)]
+        expected_pixels, expected_label, _, expected_maps = plain[row, (0, 0, row)]
         assert np.array_equal(pixels, expected_pixels) and label == expected_label
         assert maps.shape == expected_maps.shape and maps.dtype == expected_maps.dtype
         assert (maps == np.float32(1 / (16 * 8))).all() and not np.array_equal(maps, expected_maps)

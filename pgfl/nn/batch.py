@@ -1,15 +1,17 @@
 """What the loader yields, and what a network makes of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Training images with their labels, and their maps where the method needs them."""
+class Batch(NamedTuple):
+    """Training images with their labels, and their maps where the method needs them.
+
+    A tuple, since Lightning converts the inputs of a network in mixed precision, and cannot do so
+    with a frozen dataclass.
+    """
 
     images: Tensor
     """uint8 (N, H, W, 3), RGB, augmented."""
@@ -23,11 +25,12 @@ class Batch:
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The batch with every tensor changed."""
         heatmaps = None if self.heatmaps is None else change(self.heatmaps)
-        return replace(self.described(change), images=change(self.images), heatmaps=heatmaps)
+        described = self.described(change)
+        return described._replace(images=change(self.images), heatmaps=heatmaps)
 
     def described(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The batch with what is said of its images changed: labels and cameras."""
-        return replace(self, labels=change(self.labels), camids=change(self.camids))
+        return self._replace(labels=change(self.labels), camids=change(self.camids))
 
     def pin_memory(self) -> Self:
         """Called by the loader, so that copies to a GPU run beside the computing."""

@@ -14,16 +14,13 @@ from pathlib import Path
 from pgfl.runtime.machine import own_gpus
 
 given = dict(zip(sys.argv, sys.argv[1:]))
-out, command = Path(given["--out"]), sys.argv[1]
-written = {
-    "train": ["model.safetensors", "branches.safetensors", "history.csv", "provenance.json"],
-    "extract": ["image"],
-    "synthesize": ["", f"../{out.name}.joints.npz"],
-    "manifest": ["", "../counts.json"],
-}
-paths = [out / name for name in written.get(sys.argv[2], written.get(command, [""]))]
-for path in [*paths, *(Path(given[name]) for name in ["--queries"] if name in given)]:
-    path = Path(os.path.normpath(path))
+command = sys.argv[1]
+OUTPUTS = (
+    "--out", "--model", "--branches", "--history", "--provenance",
+    "--joints", "--counts", "--queries",
+)
+for path in [Path(given[name]) for name in OUTPUTS if name in given]:
+    path = path / "image" if sys.argv[2] == "extract" else path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{}")
 if command in ("train", "evaluate", "heatmaps"):

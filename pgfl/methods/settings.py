@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pgfl.errors import UserError
 from pgfl.methods import METHODS
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 class MethodSettings(Settings):
     """The settings of one method; their defaults are its paper's."""
+
+    of_method: ClassVar[str] = ""
+    """The method's name, where `settings_class` has made the class."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Such a class lies in no module that another process could import.
+        if not self.of_method:
+            return super().__reduce__()
+        return method_settings, (self.of_method, self.model_dump(mode="json"))
 
     @property
     def needs_heatmaps(self) -> bool:
@@ -99,6 +108,8 @@ def settings_class(method: str) -> type[MethodSettings]:
     sys.modules[module.__name__] = module
     code = compile(ast.Module(needed_by(tree.body, "Settings"), []), spec.origin, "exec")
     exec(code, module.__dict__)
+    if module.Settings.__module__ == module.__name__:
+        module.Settings.of_method = method
     return module.Settings
 
 

@@ -50,7 +50,7 @@ rule evaluate:
         branches=lambda w, input: option("branches", input.get("branches")),
         query=lambda w, input: option("heatmaps-query", input.get("query")),
         gallery=lambda w, input: option("heatmaps-gallery", input.get("gallery")),
-        own_heatmaps=lambda w, input: own_stamps(input),
+        own_heatmaps=lambda w: own_stamps(evaluation_inputs(w).values()),
         code=lambda w: evaluation_code(w.variant),
     log:
         f"logs/{run_folder('{train}', '{variant}', '{seed}')}/eval/{{dataset}}.log",
@@ -92,7 +92,10 @@ rule evaluate_with_pose:
         protocol=settings.evaluation.protocol,
         rerank="--rerank" if settings.evaluation.rerank else "--no-rerank",
         method=lambda w: settings.recipe(w.variant).method,
-        own_heatmaps=lambda w, input: own_stamps(input),
+        own_heatmaps=lambda w: own_stamps(
+            heatmaps_file(w.dataset, split, reading_of(w.variant))
+            for split in ("query", "gallery")
+        ),
         code=lambda w: code_hash(
             "pgfl.retrieval.guided", settings.recipe(w.variant).module
         ),

@@ -65,7 +65,7 @@ rule failures:
         trace=f"{RESULTS}/failures.trace.json",
     params:
         queries=as_json(queries_of(FEATURE_TEST_SET)),
-        own_heatmaps=lambda w, input: own_stamps(input),
+        own_heatmaps=own_stamps([heatmaps_file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.failures"),
     log:
@@ -99,7 +99,7 @@ rule visibility:
         trace=f"{RESULTS}/visibility.trace.json",
     params:
         queries=as_json(queries_of(FEATURE_TEST_SET)),
-        own_heatmaps=lambda w, input: own_stamps(input),
+        own_heatmaps=own_stamps([heatmaps_file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.visibility"),
     log:

@@ -43,12 +43,13 @@ def reading_of(variant):
     return f"@{name}" if name else ""
 
 
-def own_stamps(input):
-    """Another value where heatmaps of the user's own among a job's input have other content.
+def own_stamps(files):
+    """Another value where heatmaps of the user's own among these files have other content.
 
-    Empty without any, so that maps of ours, which are compared as a whole, change nothing here.
+    A parameter must not be made of `input`: Snakemake compares no such parameter with the last
+    run's. Empty without any, so that maps of ours, which are compared as a whole, change nothing.
     """
-    return [stamp(Path(file)) for file in input if file in OWN_HEATMAPS]
+    return [stamp(Path(file)) for file in files if file in OWN_HEATMAPS]
 
 
 # For each training set whose images are as drawn, the archive that brings the true joints. A set

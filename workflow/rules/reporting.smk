@@ -277,7 +277,7 @@ rule diagnosis:
         trace=f"{RESULTS}/diagnosis.trace.json",
     params:
         networks=lambda w: json.dumps(diagnosed()),
-        own_heatmaps=lambda w, input: own_stamps(input),
+        own_heatmaps=lambda w: own_stamps(diagnosed_files(w)),
         seed=settings.seeds[0],
         experiment=LABEL,
         code=lambda w: code_hash(
@@ -317,7 +317,7 @@ rule pose_report:
     params:
         experiment=EXPERIMENT,
         photographs="--photographs" if settings.has_photographs("occluded_duke") else "",
-        own_heatmaps=lambda w, input: own_stamps(input),
+        own_heatmaps=own_stamps([heatmaps_file("occluded_duke", "train")]),
         code=code_hash("pgfl.reporting.pose_report"),
     log:
         f"logs/{RESULTS}/heatmaps.log",
@@ -551,7 +551,7 @@ rule responses:
         trace=f"{RESULTS}/figure4.trace.json",
     params:
         students=as_json(students(RESPONSES_OF)),
-        own_heatmaps=lambda w, input: own_stamps(input),
+        own_heatmaps=own_stamps([heatmaps_file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.response_figure"),
     log:

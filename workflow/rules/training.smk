@@ -42,7 +42,7 @@ rule train:
         # Only what this variant reads: another temperature of Eq. 5 is nothing to the baseline.
         settings=lambda w: as_json(settings.recipe(w.variant).as_trained().model_dump(mode="json")),
         heatmaps=lambda w, input: option("heatmaps", input.get("heatmaps")),
-        own_heatmaps=lambda w, input: own_stamps(input),
+        own_heatmaps=lambda w: own_stamps(train_inputs(w).values()),
         pretrained=lambda w, input: option("pretrained", input.get("pretrained")),
         # Snakemake deletes the outputs of a failed job; the resume state must outlive it.
         state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",

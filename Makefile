@@ -4,7 +4,7 @@ BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-faults test-slurm gpu fuzz lint format venv clean
+.PHONY: demo test check test-faults test-slurm gpu fuzz lint format venv clean
 
 demo: $(VENV)
 	$(SNAKEMAKE) --config experiment=demo
@@ -13,6 +13,12 @@ demo: $(VENV)
 # Two files at a time; the slowest come first (tests/conftest.py).
 test: $(VENV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The fast lane: lint, and unit tests of pure functions.
+FAST := tests/config tests/losses tests/runtime/test_provenance.py tests/datasets/test_registry.py \
+	tests/retrieval/test_metrics.py tests/retrieval/test_parts.py tests/nn/test_part_pooling.py
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST)
 
 # The long version: kills on the way through the whole workflow, full disks, damaged files.
 test-faults: export PGFL_KILLS ?= 24

@@ -1,6 +1,7 @@
 """The step of the training loop by itself, for measuring: no loader, no Fabric, no files."""
 
 import torch
+from agreement import cast as named_cast
 from torch import nn
 
 from pgfl.config.recipe import Recipe
@@ -9,14 +10,12 @@ from pgfl.nn.batch import Batch
 from pgfl.runtime.devices import autocast
 from pgfl.training.meter import get_total_norm
 
-KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 def cast(device: torch.device, precision: str) -> torch.autocast:
     """The autocast context of `fp32`, `bf16`, `fp16` or `auto` (what training takes there)."""
     if precision == "auto":
         return autocast(device, "auto")
-    return torch.autocast(device.type, KINDS[precision], enabled=precision != "fp32")
+    return named_cast(device, precision)
 
 
 class Trainer:

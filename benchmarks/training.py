@@ -15,7 +15,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def steps(scale: Scale, device: torch.device) -> None:
     def with_pose() -> None:
         with torch.no_grad(), autocast(device, "auto"):
             found = spatial_softmax(merge(pose(batch.images)), scale=10)
-        ours.step(replace(batch, heatmaps=found))
+        ours.step(batch._replace(heatmaps=found))
 
     bases = ("ReID step", "PGFL-KD step, cached heatmaps")
     work = {

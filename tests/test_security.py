@@ -31,6 +31,8 @@ NEVER = {
 }
 LOADERS = {"OnceLoader", "SafeLoader", "BaseLoader"}
 """Plain values only; ours is a SafeLoader."""
+RUNS_OUR_OWN = {"pgfl/methods/settings.py": ["compile", "exec"]}
+"""The statements that a method's `Settings` needs, of a file of ours that `METHODS` names."""
 
 
 def unsafe_calls(source):
@@ -60,7 +62,7 @@ def is_safe(name, call):
         return any(loader and loader.rpartition(".")[2] in LOADERS for loader in loaders)
     if name.endswith("import_module"):
         # Of ours, with a name that was looked up among the known ones.
-        return ast.unparse(call.args[0]).startswith(("'pgfl.", "f'pgfl."))
+        return ast.unparse(call.args[0]).startswith(("'pgfl.", "f'pgfl.", "module_name("))
     return given.get("shell", "False") == "False"
 
 
@@ -71,7 +73,8 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_no_module_can_run_the_code_of_others(path):
-    assert unsafe_calls(path.read_text()) == []
+    found = [call.partition(": ")[2] for call in unsafe_calls(path.read_text())]
+    assert found == RUNS_OUR_OWN.get(str(path.relative_to(REPOSITORY)), [])
 
 
 @pytest.mark.parametrize(

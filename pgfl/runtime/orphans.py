@@ -29,7 +29,7 @@ def end_with_snakemake() -> None:
     Without the environment variable (a person's own command) nothing is watched: `nohup` and `&`
     work as ever. A stage that is stopped, by this or by SIGTERM, removes what it has half written.
     """
-    signal.signal(signal.SIGTERM, _stop)
+    _stop_in_order()
     snakemake = os.environ.get(SNAKEMAKE, "")
     if snakemake.isdecimal():
         end_with(
@@ -41,7 +41,7 @@ def end_with_snakemake() -> None:
 
 def end_with(processes: tuple[int, ...], why: str) -> None:
     """Stop this process when the first of these is gone, saying why; called by the main thread."""
-    signal.signal(signal.SIGTERM, _stop)
+    _stop_in_order()
     threading.Thread(target=_watch, args=(processes, why), daemon=True).start()
 
 
@@ -51,10 +51,33 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _stop_in_order() -> None:
+    """Unwind the stack at SIGTERM and Ctrl-C, so that locks are left and temporary files removed.
+
+    A process in the background, which ignores Ctrl-C, goes on ignoring it.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Unwind the stack, so that locks are left and temporary files removed."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    sys.exit(128 + number)
+    if _in_destructor(frame):
+        # Python drops what a destructor raises, with a trace, and would run on.
+        again = threading.Timer(0.02, signal.pthread_kill, (threading.get_ident(), number))
+        again.daemon = True
+        again.start()
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        sys.exit(128 + number)
+
+
+def _in_destructor(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _watch(processes: tuple[int, ...], why: str) -> None:

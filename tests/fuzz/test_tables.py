@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pgfl.datasets.custom import take
+from pgfl.datasets.custom import Laid, take
 from pgfl.datasets.manifest import read_manifest
 from pgfl.datasets.occluded_duke import read_lists
 
@@ -111,7 +111,7 @@ def decodes(content, encoding):
 def test_any_table_of_ones_own_is_taken_as_it_is_or_named(clear, photographs, tmp_path, content):
     path = tmp_path / "mine.csv"
     path.write_bytes(content)
-    manifest = clear(take, path, photographs, tmp_path / "out", named=[path])
+    manifest = clear(take, path, photographs, Laid.in_folder(tmp_path / "out"), named=[path])
     if manifest is None:
         return
     encoding = next(name for name in ("utf-8", "utf-16", "cp1252") if decodes(content, name))

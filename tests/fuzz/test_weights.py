@@ -13,7 +13,7 @@ from pgfl.methods.bot import Student
 from pgfl.networks.saved import FORMAT, load_student, save_student
 from pgfl.nn.backbone import build_backbone
 from pgfl.nn.settings import ModelSettings
-from pgfl.training.checkpoint import load_checkpoint
+from pgfl.training.checkpoint import Resume, load_checkpoint, save_checkpoint
 from pgfl.untrusted.weights import read_state
 
 STATE = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": torch.ones(3)}
@@ -41,12 +41,12 @@ def test_damaged_weights_are_tensors_or_refused(clear, damaged, files, tmp_path,
 
 @given(st.data())
 def test_a_damaged_resume_state_is_taken_up_or_ignored(damaged, files, tmp_path, data):
-    torch.save({"key": "mine", "model": STATE}, tmp_path / "good.pt")
+    save_checkpoint(Resume(tmp_path / "good.pt", {"key": "mine"}), [], {"model": STATE})
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(data.draw(damaged((tmp_path / "good.pt").read_bytes())))
-    found = load_checkpoint(path, "mine")
-    if found is not None and "model" in found:
-        assert found["key"] == "mine"
+    found = load_checkpoint(path)
+    if found is not None:
+        assert found["identity"] in ({"key": "mine"}, {}) and found["history"] == []
 
 
 JSON = st.recursive(

@@ -20,6 +20,11 @@ SHELL = "import os, subprocess, sys; os.environ['{variable}'] = '{snakemake}'\n"
     "subprocess.run([sys.executable, '-c', sys.argv[1]])\n"
 )
 SLEEP = "time.sleep(60)"
+DESTRUCTOR = (
+    "exec('class Slow:\\n def __del__(self):\\n  print(1, flush=True); time.sleep(1)\\n"
+    "Slow()\\ntime.sleep(60)')"
+)
+"""Whatever is raised in `__del__`, Python drops."""
 STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
 
 
@@ -66,6 +71,20 @@ def test_a_stage_ends_with_snakemake_and_with_its_shell(tmp_path, start, killed,
     assert "Traceback" not in said
     if work == SLEEP:
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)]
+)
+def test_a_signal_in_a_destructor_stops_all_the_same(tmp_path, start, number, code):
+    # Tests in the background ignore Ctrl-C, and so would all that they start.
+    usual = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    stage = start(STAGE.format(work=DESTRUCTOR), preexec_fn=usual)
+    assert [stage.stdout.readline() for _ in range(2)] == ["working\n", "1\n"]
+    stage.send_signal(number)
+    _, said = stage.communicate(timeout=20)
+    assert stage.returncode == code and "ignored" not in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_snakemake_that_is_gone_already_ends_the_stage(start):

@@ -143,7 +143,7 @@ NAMED = {
     "poses": {"up": {"view": "topdown"}},
     "variants": {
         "pgfl_kd_up": {"training": {"pose": "up"}},
-        "baseline_up": {"training": {"pose": "up"}, "loss": {"reid_on": ["global"]}},
+        "baseline_up": {"method": "bot", "training": {"pose": "up"}},
     },
 }
 

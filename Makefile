@@ -3,6 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 VENV := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores all
+# Containers like to set it; every job would then compile the package anew, and take longer to
+# start than to work.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check test-faults test-slurm gpu fuzz lint format venv clean
 

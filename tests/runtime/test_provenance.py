@@ -29,6 +29,7 @@ def package(tmp_path, monkeypatch):
     }
     for name, text in files.items():
         (root / name).write_text(text)
+    monkeypatch.setattr(provenance.sys, "dont_write_bytecode", False)
     yield root
     provenance.forget()
 
@@ -154,3 +155,27 @@ def test_outside_of_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGE_ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_commit() == ""
+
+
+def test_what_was_read_is_kept_and_not_read_again(package, monkeypatch):
+    before = rehash()
+    kept = sorted((package / "__pycache__").glob("*.code.json"))
+    assert [path.name.partition(".")[0] for path in kept] == ["helper", "sibling", "stage"]
+    monkeypatch.setattr(provenance.ast, "parse", None)
+    assert rehash() == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"of": 1}', b"\xff", b'{"of": "", "code": ""}'])
+def test_a_kept_reading_that_is_damaged_or_of_another_text_is_not_used(package, damage):
+    before = rehash()
+    for path in package.rglob("*.code.json"):
+        path.write_bytes(damage)
+    assert rehash() == before
+
+
+def test_a_package_that_cannot_be_written_to_is_hashed_all_the_same(package, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "no", str(path))
+
+    monkeypatch.setattr(provenance, "whole_file", refuse)
+    assert rehash() and not list(package.rglob("*.json"))

@@ -91,9 +91,8 @@ def make_project(root: Path) -> Project:
     for part in PARTS:
         source = REPOSITORY / part
         if source.is_dir():
-            shutil.copytree(
-                source, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
-            )
+            # With what Python has compiled: it fits, since the copies have the files' times.
+            shutil.copytree(source, root / part, ignore=shutil.ignore_patterns("*.egg-info"))
         else:
             shutil.copy(source, root / part)
     project = Project(root)

@@ -234,8 +234,8 @@ def test_two_data_sets_make_their_cells(two_sets):
     # A third archive arrives: its images, its evaluations, and what shows them.
     (two_sets.root / "archives").mkdir()
     (two_sets.root / "archives" / SOURCES["partial_ilids"].name).touch()
-    both = ("baseline", "pgfl_kd")
-    runs = [f"runs/paper/market1501/{variant}/seed0/eval/partial_ilids" for variant in both]
+    rows = ("baseline", "pcb", "pgfl_kd")
+    runs = [f"runs/paper/market1501/{variant}/seed0/eval/partial_ilids" for variant in rows]
     data = "data/paper/partial_ilids"
     assert two_sets.planned() == sorted(
         [

@@ -18,7 +18,7 @@ test: $(VENV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The fast lane: lint, and unit tests of pure functions.
-FAST := tests/config tests/losses tests/runtime/test_provenance.py tests/datasets/test_registry.py \
+FAST := tests/test_house.py tests/config tests/losses tests/runtime/test_provenance.py tests/datasets/test_registry.py \
 	tests/retrieval/test_metrics.py tests/retrieval/test_parts.py tests/nn/test_part_pooling.py
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST)

@@ -219,14 +219,6 @@ class Config(Settings):
         """Every pose that is in order: the experiment's own under "", then those of `poses`."""
         return {"": self.pose, **self._poses}
 
-    def pose_of(self, variant: str) -> PoseSettings:
-        """The pose that a variant is trained with, and tested with where it is needed.
-
-        Raises:
-            UserError: there is no such variant.
-        """
-        return self.pose_readings[self.recipe(variant).training.pose]
-
     @property
     def wrong_variants(self) -> list[str]:
         """What is wrong with variants: one line a finding."""

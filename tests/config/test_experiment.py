@@ -622,9 +622,9 @@ def test_a_stress_test_may_be_of_the_users_own_people():
 def test_a_named_pose_is_an_overlay_over_the_experiments_own():
     config = load_config({"poses": {"up": {"view": "topdown"}}, "pose": {"softmax_scale": 5}})
     assert config.pose_readings["up"] == config.pose.model_copy(update={"view": "topdown"})
-    assert config.pose_of("pgfl_kd") == config.pose
+    assert config.pose_readings[config.recipe("pgfl_kd").training.pose] == config.pose
     paper = load_config({"experiment": "paper"})
-    other = paper.pose_of("pgfl_kd_pose_256x192")
+    other = paper.pose_readings[paper.recipe("pgfl_kd_pose_256x192").training.pose]
     assert (other.estimator, other.view) == ("hrnet_w48_256x192", "topdown")
     assert (other.height, other.width) == (paper.pose.height, paper.pose.width)
 

@@ -21,6 +21,7 @@ from pgfl.nn.settings import ModelSettings
 from pgfl.pose.check import open_store
 from pgfl.pose.store import HeatmapReader
 from pgfl.retrieval.distances import Metric
+from pgfl.retrieval.own import OwnDistance
 from pgfl.retrieval.parts import as_embedding
 from pgfl.retrieval.protocols import Protocol
 from pgfl.retrieval.stage import write_evaluation
@@ -54,7 +55,7 @@ def run_guided_evaluation(
         use: the feature to match with; `global` is what the method itself matches with.
         branches: `branches.safetensors` of the same run.
         heatmaps: the stores of the splits `query` and `gallery`, where they are needed.
-        metric: `cosine` or `euclidean`.
+        metric: `cosine` or `euclidean`; not read where the method has a distance of its own.
         feature: `after_bnneck` or `before_bnneck`. A feature without a BNNeck is taken as it
             is, and the report then says `no_bnneck`.
         batch_size: images at a time.
@@ -85,7 +86,8 @@ def run_guided_evaluation(
     if use != "global" and use not in getattr(network, "necks", ()):
         feature = "no_bnneck"
     after_norm = feature == "after_bnneck"
-    matcher = matcher_of(network, recipe, use, after_norm).to(pick_device())
+    device = pick_device()
+    matcher = matcher_of(network, recipe, use, after_norm).to(device)
     splits = {split: read_manifest(manifest, split) for split in ("query", "gallery")}
     readers = {
         split: open_store(heatmaps[split], list(table["image"])) if heatmaps else None
@@ -102,7 +104,12 @@ def run_guided_evaluation(
         )
         for split, table in splits.items()
     }
+    # Only what the method itself matches with is made for its own distance.
+    distance = None
+    if use == "global" and hasattr(network, "distance"):
+        distance = OwnDistance(network.distance, device)
     how = {"use": use, "metric": metric, "feature": feature}
+    how |= {"distance": "own"} if distance else {}
     how |= {"protocol": protocol, "rerank": rerank}
     made_of = {
         "model_sha256": file_hash(model),
@@ -111,7 +118,7 @@ def run_guided_evaluation(
         "heatmaps_sha256": {split: file_hash(file) for split, file in (heatmaps or {}).items()},
         "code": code_hash("pgfl.retrieval.guided", recipe.module),
     }
-    return write_evaluation(out, features, splits, manifest, run, how, made_of, queries)
+    return write_evaluation(out, features, splits, manifest, run, how, made_of, queries, distance)
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ import torch
 
 from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.distances import Array, Metric
+from pgfl.retrieval.own import OwnDistance
 from pgfl.retrieval.parts import as_embedding, embedding_blocks
 
 FLAGS = 2**20
@@ -50,7 +51,7 @@ def evaluate(
     query_camids: Array,
     gallery_camids: Array,
     *,
-    metric: Metric = "cosine",
+    metric: Metric | OwnDistance = "cosine",
     ranks: Sequence[int] = (1, 3, 5, 10),
     chunk_size: int | None = None,
 ) -> Evaluation:
@@ -68,7 +69,7 @@ def evaluate(
         gallery_pids: (G,).
         query_camids: (Q,) cameras.
         gallery_camids: (G,).
-        metric: `cosine` or `euclidean` distance.
+        metric: `cosine` or `euclidean` distance, or a method's own (`pgfl.retrieval.own`).
         ranks: at which CMC is wanted.
         chunk_size: queries compared at a time; memory grows by 4 * chunk_size * G bytes. None
             chooses it so that this stays within 24 MiB, but at least 32 queries.

@@ -29,6 +29,7 @@ from pgfl.retrieval.distances import (
     equal_rows,
     rows_at_a_time,
 )
+from pgfl.retrieval.own import OwnDistance, own_blocks
 
 NOTHING_IN_COMMON = 1e30
 """Finite, since the ranking counts with it, and beyond what features that can be squared reach."""
@@ -37,7 +38,7 @@ NOTHING_IN_COMMON = 1e30
 def embedding_blocks(
     query: Embedding,
     gallery: Embedding,
-    metric: Metric,
+    metric: Metric | OwnDistance,
     chunk_size: int | None = None,
     first: int = 0,
 ) -> Iterator[np.ndarray]:
@@ -46,7 +47,7 @@ def embedding_blocks(
     Args:
         query: of Q images.
         gallery: of G images, with as many vectors an image, as long.
-        metric: `cosine` or `euclidean`.
+        metric: `cosine`, `euclidean`, or a method's own distance.
         chunk_size: rows of a block; None chooses by the size of the gallery.
         first: the place of the gallery's first image in the whole, for messages.
 
@@ -59,6 +60,8 @@ def embedding_blocks(
         ValueError: shapes that do not fit each other, NaN or infinity, a visibility outside
             [0, 1], an unknown metric, or a chunk size below one.
     """
+    if isinstance(metric, OwnDistance):
+        return own_blocks(query, gallery, metric, chunk_size)
     if query.is_single and gallery.is_single:
         checked = checked_features(query.matrix, gallery.matrix, first)
         return distance_blocks(*checked, metric, chunk_size)

@@ -8,7 +8,8 @@
     top1 .. top10      the nearest gallery images, nearest first, junk left out
     score1 .. score10  the cosine similarity of their features, whatever they were ranked by; of
                        several vectors per image the mean over their parts, weighted by how far
-                       both images show them, and -1 where they show none in common
+                       both images show them, and -1 where they show none in common; of a
+                       method's own distance its negative
 
 Always of the whole gallery: with `single_shot` the numbers of the evaluation itself are others.
 """
@@ -23,6 +24,7 @@ import torch
 from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.distances import Array, Metric, smallest
 from pgfl.retrieval.metrics import rows_by_pid, score
+from pgfl.retrieval.own import OwnDistance
 from pgfl.retrieval.parts import as_embedding, embedding_blocks
 from pgfl.retrieval.rerank import reranked_blocks
 from pgfl.runtime.files import write_text
@@ -36,7 +38,7 @@ ROWS = 256
 def rank_queries(
     features: dict[str, np.ndarray] | dict[str, Embedding],
     splits: dict[str, pd.DataFrame],
-    metric: Metric = "cosine",
+    metric: Metric | OwnDistance = "cosine",
     rerank: bool = False,
     top: int = TOP,
 ) -> pd.DataFrame:
@@ -45,7 +47,7 @@ def rank_queries(
     Args:
         features: of the splits `query` and `gallery`: (images, c), or several vectors per image.
         splits: their rows of the manifest, in the same order.
-        metric: `cosine` or `euclidean`.
+        metric: `cosine`, `euclidean`, or a method's own distance.
         rerank: whether the distances are re-ranked.
         top: how many nearest images to note; fewer where the gallery has no more.
 
@@ -58,10 +60,10 @@ def rank_queries(
     query, gallery = (as_embedding(features[split], split) for split in ("query", "gallery"))
     ids = [splits[s][column].to_numpy() for column in ("pid", "camid") for s in splits]
     rank = reranked_blocks if rerank else embedding_blocks
-    nearest: list[np.ndarray] = []
+    nearest: list[tuple[np.ndarray, np.ndarray]] = []
     blocks = _noting(rank(query, gallery, metric=metric), nearest, ids, top)
     result = score(blocks, *ids, ranks=(1,))
-    rows = np.concatenate(nearest)
+    rows, distances = (np.concatenate(one) for one in zip(*nearest, strict=True))
     first = np.where(result.first_hit > 0, result.first_hit, np.nan)
     names = splits["gallery"]["image"].to_numpy(dtype=object)
     table = pd.DataFrame(
@@ -71,11 +73,7 @@ def rank_queries(
             "first_hit": pd.array(first, dtype="Float64").astype("Int64"),
         }
     )
-    query, gallery = (one.mapped(_as_array) for one in (query, gallery))
-    single = query.is_single and gallery.is_single
-    scores = (
-        _cosines(query.matrix, gallery.matrix, rows) if single else _means(query, gallery, rows)
-    )
+    scores = -distances if isinstance(metric, OwnDistance) else _similarities(query, gallery, rows)
     for place in range(rows.shape[1]):
         is_there = rows[:, place] >= 0
         table[f"top{place + 1}"] = np.where(is_there, names[rows[:, place]], "")
@@ -85,9 +83,15 @@ def rank_queries(
 
 
 def _noting(
-    blocks: Iterator[np.ndarray], nearest: list[np.ndarray], ids: list[np.ndarray], top: int
+    blocks: Iterator[np.ndarray],
+    nearest: list[tuple[np.ndarray, np.ndarray]],
+    ids: list[np.ndarray],
+    top: int,
 ) -> Iterator[np.ndarray]:
-    """Pass blocks of distances on and note the nearest rows of the gallery: -1 for none left."""
+    """Pass blocks of distances on and note the nearest rows of the gallery, and how far they are.
+
+    -1 stands for none left.
+    """
     query_pids, gallery_pids, query_camids, gallery_camids = ids
     rows_of = rows_by_pid(gallery_pids)
     none = np.empty(0, dtype=np.int64)
@@ -97,9 +101,18 @@ def _noting(
             same = rows_of.get(int(query_pids[query]), none)
             row[same[gallery_camids[same] == query_camids[query]]] = np.inf
         found = smallest(block, min(top, len(gallery_pids)))
-        nearest.append(np.where(np.isinf(np.take_along_axis(block, found, axis=1)), -1, found))
+        distances = np.take_along_axis(block, found, axis=1)
+        nearest.append((np.where(np.isinf(distances), -1, found), distances))
         start += len(block)
         yield block
+
+
+def _similarities(query: Embedding, gallery: Embedding, rows: np.ndarray) -> np.ndarray:
+    """(Q, k): the cosine similarity of each query with these rows of the gallery."""
+    query, gallery = (one.mapped(_as_array) for one in (query, gallery))
+    if query.is_single and gallery.is_single:
+        return _cosines(query.matrix, gallery.matrix, rows)
+    return _means(query, gallery, rows)
 
 
 def _cosines(query: np.ndarray, gallery: np.ndarray, rows: np.ndarray) -> np.ndarray:

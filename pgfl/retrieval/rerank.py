@@ -26,6 +26,7 @@ from pgfl.retrieval.distances import (
     squared_lengths,
 )
 from pgfl.retrieval.metrics import Evaluation, checked_ids, score
+from pgfl.retrieval.own import OwnDistance
 from pgfl.retrieval.parts import NOTHING_IN_COMMON, PartVectors, as_embedding, part_blocks
 
 
@@ -37,7 +38,7 @@ def evaluate_reranked(
     query_camids: Array,
     gallery_camids: Array,
     *,
-    metric: Metric = "cosine",
+    metric: Metric | OwnDistance = "cosine",
     ranks: Sequence[int] = (1, 3, 5, 10),
     k1: int = 20,
     k2: int = 6,
@@ -71,7 +72,7 @@ def reranked_blocks(
     query_features: Array | Embedding,
     gallery_features: Array | Embedding,
     *,
-    metric: Metric = "cosine",
+    metric: Metric | OwnDistance = "cosine",
     k1: int = 20,
     k2: int = 6,
     lambda_value: float = 0.3,
@@ -90,7 +91,8 @@ def reranked_blocks(
     Args:
         query_features: (Q, c), or an `Embedding` of several vectors per image.
         gallery_features: (G, c), likewise.
-        metric: `cosine` or `euclidean`.
+        metric: `cosine` or `euclidean`; a method's own distance cannot be re-ranked, since only
+            queries have one to the gallery.
         k1: how many neighbours are asked whether they are mutual; at least 1.
         k2: how many nearest neighbours' sets are averaged into an image's own; at least 1.
         lambda_value: weight of the original distance, in [0, 1].
@@ -107,6 +109,10 @@ def reranked_blocks(
         raise ValueError(
             f"re-ranking needs k1 >= 1, k2 >= 1 and lambda in [0, 1],"
             f" got {k1}, {k2} and {lambda_value}"
+        )
+    if isinstance(metric, OwnDistance):
+        raise ValueError(
+            "a method's own distance cannot be re-ranked; set evaluation.rerank: false"
         )
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f"no metric {metric!r}; known: cosine, euclidean")

@@ -13,6 +13,7 @@ from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.metrics import Evaluation, evaluate
+from pgfl.retrieval.own import OwnDistance
 from pgfl.retrieval.protocols import Protocol, SingleShot, single_shot
 from pgfl.retrieval.queries import rank_queries, write_queries
 from pgfl.retrieval.rerank import evaluate_reranked
@@ -96,6 +97,7 @@ def write_evaluation(
     how: dict[str, Any],
     made_of: dict[str, object],
     queries: Path | None = None,
+    distance: OwnDistance | None = None,
 ) -> dict[str, object]:
     """Rank the gallery and write the evaluation; all kinds of features come here.
 
@@ -108,6 +110,7 @@ def write_evaluation(
         how: `metric`, `protocol`, `rerank` and whatever else is said of the matching.
         made_of: hashes of the inputs and of the code.
         queries: a CSV to write, too.
+        distance: the method's own, in place of the metric.
 
     Returns:
         What was written.
@@ -115,7 +118,7 @@ def write_evaluation(
     Raises:
         UserError: the features cannot be compared, or no query has a match.
     """
-    metric, protocol, rerank = how["metric"], how["protocol"], how["rerank"]
+    metric, protocol, rerank = distance or how["metric"], how["protocol"], how["rerank"]
     result = compare(features, splits, manifest, metric, protocol, rerank)
     report = {**run, **result, **how, **made_of}
     if queries is not None:
@@ -128,7 +131,7 @@ def compare(
     features: Features,
     splits: dict[str, pd.DataFrame],
     manifest: Path,
-    metric: Metric,
+    metric: Metric | OwnDistance,
     protocol: Protocol,
     rerank: bool,
 ) -> dict[str, object]:
@@ -138,7 +141,7 @@ def compare(
         features: of the splits `query` and `gallery`.
         splits: their rows of the manifest, in the same order.
         manifest: named in messages.
-        metric: `cosine` or `euclidean`.
+        metric: `cosine`, `euclidean`, or a method's own distance.
         protocol: `multi_shot` or `single_shot`.
         rerank: whether the distances are re-ranked.
 
@@ -193,7 +196,7 @@ def _score(
     features: Features,
     splits: dict[str, pd.DataFrame],
     manifest: Path,
-    metric: Metric = "cosine",
+    metric: Metric | OwnDistance = "cosine",
     protocol: Protocol = "multi_shot",
     rerank: bool = False,
     single_shot_draws: int = SINGLE_SHOT_DRAWS,

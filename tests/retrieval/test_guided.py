@@ -254,3 +254,40 @@ def test_a_method_that_needs_the_pose_says_so(whole, data, tmp_path):
         run_guided_evaluation(model, data, tmp_path / "out.json", **options)
     with pytest.raises(UserError, match=r"branches\.safetensors: is of the method visible_stri"):
         run_guided_evaluation(model, data, tmp_path / "o.json", **options, run={"method": "pcb"})
+
+
+def test_a_method_may_have_a_distance_of_its_own(whole, data, heatmaps, tmp_path, monkeypatch):
+    network, model, branches = whole
+
+    def first_part(network, query, gallery):
+        return torch.cdist(query.vectors[:, 0], gallery.vectors[:, 0])
+
+    monkeypatch.setattr(type(network), "distance", first_part, raising=False)
+    report = run_guided_evaluation(
+        model,
+        data,
+        tmp_path / "out.json",
+        use="global",
+        branches=branches,
+        heatmaps=heatmaps,
+        queries=tmp_path / "queries.csv",
+        **OPTIONS,
+    )
+    monkeypatch.delattr(type(network), "distance")
+    features, ids = [], []
+    for split in ("query", "gallery"):
+        table = read_manifest(data, split)
+        reader = HeatmapReader(heatmaps[split])
+        network, recipe = load_trained(model, branches)
+        matcher = matcher_of(network, recipe, "global")
+        names = list(table["image"])
+        found = embed_guided(matcher, recipe.model, data.parent, names, reader)
+        features.append(found.vectors[:, 0])
+        ids.append(table)
+    columns = [table[column].to_numpy() for column in ("pid", "camid") for table in ids]
+    expected = evaluate(*features, *columns, metric="euclidean")
+    assert report["distance"] == "own" and report["mAP"] == pytest.approx(expected.mAP)
+    table = read_queries(tmp_path / "queries.csv")
+    nearest = np.linalg.norm(features[0][0] - features[1], axis=1)
+    junk = (ids[1]["pid"] == ids[0]["pid"][0]) & (ids[1]["camid"] == ids[0]["camid"][0])
+    assert table["score1"][0] == pytest.approx(-nearest[~junk].min(), abs=1e-3)

@@ -107,9 +107,13 @@ class Network(nn.Module):
         return Outputs(features, logits)
 
     def embed(
-        self, images: Tensor, heatmaps: Tensor | None = None, after_norm: bool = True
+        self,
+        images: Tensor,
+        heatmaps: Tensor | None = None,
+        confidence: Tensor | None = None,
+        after_norm: bool = True,
     ) -> Embedding:
-        """uint8 (N, H, W, 3) to a vector for each stripe; no heatmaps are read."""
+        """uint8 (N, H, W, 3) to a vector for each stripe; no pose is read."""
         return Embedding(self.student.described(self.student.feature_map(images)))
 
 

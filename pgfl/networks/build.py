@@ -61,13 +61,13 @@ def matcher_of(network: nn.Module, recipe: Recipe, feature: str, after_norm: boo
 
 
 class GlobalMatcher(nn.Module):
-    """The student's own feature, where the others are compared with it; maps are not read."""
+    """The student's own feature, where the others are compared with it; the pose is not read."""
 
     def __init__(self, student: nn.Module, after_norm: bool):
         super().__init__()
         self.student, self.after_norm = student, after_norm
 
-    def forward(self, images: Tensor, heatmaps: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, *_: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) to float32 (N, c)."""
         return self.student(images, self.after_norm)
 
@@ -79,9 +79,11 @@ class WholeMatcher(nn.Module):
         super().__init__()
         self.network, self.after_norm = network, after_norm
 
-    def forward(self, images: Tensor, heatmaps: Tensor | None = None) -> Embedding:
-        """uint8 (N, H, W, 3), and maps (N, 8, h, w) where the method needs them."""
-        return self.network.embed(images, heatmaps, self.after_norm)
+    def forward(
+        self, images: Tensor, heatmaps: Tensor | None = None, confidence: Tensor | None = None
+    ) -> Embedding:
+        """uint8 (N, H, W, 3); maps (N, 8, h, w) and confidence (N, 8) where they are needed."""
+        return self.network.embed(images, heatmaps, confidence, self.after_norm)
 
 
 def student_of(network: nn.Module, recipe: Recipe) -> nn.Module | None:

@@ -21,6 +21,8 @@ class Batch(NamedTuple):
     """(N,): cameras as the manifest numbers them."""
     heatmaps: Tensor | None
     """(N, 8, h, w), moved with the images; None where no branch needs them."""
+    confidence: Tensor | None = None
+    """(N, 8) in [0, 1]: how sure the pose network is of each part; None without maps."""
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The batch with every tensor changed."""
@@ -29,8 +31,10 @@ class Batch(NamedTuple):
         return described._replace(images=change(self.images), heatmaps=heatmaps)
 
     def described(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The batch with what is said of its images changed: labels and cameras."""
-        return self._replace(labels=change(self.labels), camids=change(self.camids))
+        """The batch with what is said of its images changed: labels, cameras, confidence."""
+        confidence = None if self.confidence is None else change(self.confidence)
+        described = self._replace(labels=change(self.labels), camids=change(self.camids))
+        return described._replace(confidence=confidence)
 
     def pin_memory(self) -> Self:
         """Called by the loader, so that copies to a GPU run beside the computing."""

@@ -1,5 +1,7 @@
 """The 17 COCO keypoints, the paper's 8 groups of them, and what a mirror does to both."""
 
+import numpy as np
+
 KEYPOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear",
     "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
@@ -34,3 +36,16 @@ KEYPOINT_MIRROR = _mirrored(KEYPOINTS)
 
 PART_MIRROR = _mirrored(PARTS)
 """The same for the 8 parts."""
+
+
+def part_confidence(confidence: np.ndarray) -> np.ndarray:
+    """How sure the pose network is of each part: its surest keypoint.
+
+    Args:
+        confidence: (..., 17) peak responses.
+
+    Returns:
+        float32 (..., 8) in [0, 1].
+    """
+    parts = [confidence[..., list(group)].max(axis=-1) for group in GROUPS.values()]
+    return np.clip(np.stack(parts, axis=-1), 0, 1).astype(np.float32)

@@ -19,6 +19,7 @@ from pgfl.networks.saved import load_trained
 from pgfl.nn.embedding import Embedding, joined
 from pgfl.nn.settings import ModelSettings
 from pgfl.pose.check import open_store
+from pgfl.pose.keypoints import part_confidence
 from pgfl.pose.store import HeatmapReader
 from pgfl.retrieval.distances import Metric
 from pgfl.retrieval.own import OwnDistance
@@ -149,15 +150,16 @@ def embed_guided(
     """
     device = next(matcher.parameters()).device
     size = (settings.height, settings.width)
+    sure = None if heatmaps is None else part_confidence(heatmaps.confidence())
     parts = []
     for start, batch in image_batches(folder, names, size, batch_size, "embedding"):
-        maps = None
+        given = [batch]
         if heatmaps is not None:
             rows = slice(start, start + len(batch))
-            maps = torch.from_numpy(heatmaps.read(rows)).to(device)
-        images = torch.from_numpy(batch).to(device)
+            given += [heatmaps.read(rows), sure[rows]]
+        tensors = [torch.from_numpy(array).to(device) for array in given]
         with half_precision(device, "fp32"):
-            parts.append(as_embedding(matcher(images, maps), "matcher").mapped(_as_array))
+            parts.append(as_embedding(matcher(*tensors), "matcher").mapped(_as_array))
     return joined(parts)
 
 

@@ -24,6 +24,8 @@ class Sample:
     """uint8 (H, W, 3)."""
     heatmaps: np.ndarray | None
     """float32 (8, h, w), each map summing to one; h and w need not be H and W."""
+    confidence: np.ndarray | None = None
+    """float32 (8,) in [0, 1]: how sure the pose network is of each part."""
 
 
 def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
@@ -40,26 +42,36 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
 
 def flip(sample: Sample) -> Sample:
     """Mirror left and right: columns of image and maps, and the left and right parts' maps."""
-    maps = sample.heatmaps
-    mirrored = None if maps is None else np.ascontiguousarray(maps[list(PART_MIRROR), :, ::-1])
     # As sample.image[:, ::-1], which NumPy copies fifty times slower.
-    return Sample(cv2.flip(sample.image, 1), mirrored)
+    image, maps, confidence = cv2.flip(sample.image, 1), sample.heatmaps, sample.confidence
+    if maps is not None:
+        maps = np.ascontiguousarray(maps[list(PART_MIRROR), :, ::-1])
+    if confidence is not None:
+        confidence = confidence[list(PART_MIRROR)]
+    return Sample(image, maps, confidence)
 
 
 def shift(sample: Sample, dy: int, dx: int) -> Sample:
     """Move the content by whole pixels; what enters is black, as after padding and cropping.
 
     The maps move by the same share of their size, between cells too. Mass that leaves the picture
-    is spread (`_spread_the_rest`).
+    is spread, and the part's confidence falls by its share (`_partly_hidden`).
     """
     image = _moved(sample.image, dy, dx)
     if sample.heatmaps is None:
-        return Sample(image, None)
+        return Sample(image, None, sample.confidence)
     height, width = image.shape[:2]
     _, rows, columns = sample.heatmaps.shape
     maps = _moved_between(sample.heatmaps, dy * rows / height, axis=1)
     maps = _moved_between(maps, dx * columns / width, axis=2)
-    return Sample(image, _spread_the_rest(maps))
+    return _partly_hidden(image, maps, sample.confidence)
+
+
+def _partly_hidden(image: np.ndarray, rest: np.ndarray, confidence: np.ndarray | None) -> Sample:
+    """A sample of whose maps only a rest (K, h, w) is left in the picture."""
+    if confidence is not None:
+        confidence = (confidence * rest.sum(axis=(1, 2)).clip(0, 1)).astype(np.float32)
+    return Sample(image, _spread_the_rest(rest), confidence)
 
 
 def _spread_the_rest(maps: np.ndarray) -> np.ndarray:
@@ -101,8 +113,8 @@ def _moved_between(maps: np.ndarray, distance: float, axis: int) -> np.ndarray:
 def erase(sample: Sample, rng: np.random.Generator, maps_too: bool) -> Sample:
     """Paint a random rectangle in the mean colour (Zhong et al., 2017).
 
-    The maps keep their place; with `maps_too` what lies under the rectangle is spread
-    (`_spread_the_rest`), as if something stood before the person.
+    The maps keep their place; with `maps_too` what lies under the rectangle is spread and makes
+    its part less sure (`_partly_hidden`), as if something stood before the person.
     """
     rectangle = _rectangle(*sample.image.shape[:2], rng)
     if rectangle is None:
@@ -114,8 +126,9 @@ def erase(sample: Sample, rng: np.random.Generator, maps_too: bool) -> Sample:
             _covered(side.start / size, side.stop / size, cells)
             for side, size, cells in zip(rectangle, image.shape[:2], maps.shape[1:], strict=True)
         ]
-        maps = _spread_the_rest(maps * (1 - np.outer(*shares)).astype(np.float32))
-    return Sample(image, maps)
+        rest = maps * (1 - np.outer(*shares)).astype(np.float32)
+        return _partly_hidden(image, rest, sample.confidence)
+    return Sample(image, maps, sample.confidence)
 
 
 def _rectangle(height: int, width: int, rng: np.random.Generator) -> tuple[slice, slice] | None:

@@ -17,6 +17,7 @@ from pgfl.config.recipe import Recipe
 from pgfl.datasets.images import read_image, resized
 from pgfl.errors import UserError, of_another_process
 from pgfl.nn.batch import Batch
+from pgfl.pose.keypoints import part_confidence
 from pgfl.pose.origin import advice
 from pgfl.pose.store import HeatmapReader
 from pgfl.runtime.orphans import die_with_parent
@@ -26,8 +27,8 @@ from pgfl.training.sampler import pk_batches
 
 Draw = tuple[int, tuple[int, int, int]]
 """A row of the manifest, and the numbers that seed its augmentation."""
-Drawn = tuple[np.ndarray, int, int, np.ndarray | None]
-"""An augmented image, its label, its camera and its maps."""
+Drawn = tuple[Sample, int, int]
+"""An augmented image with its maps, its label and its camera."""
 
 LOCKS = 12
 """More than the loader's queues have for each worker process."""
@@ -61,6 +62,10 @@ class TrainingImages(Dataset):
         self.camids = list(table["camid"])
         self.num_identities = len(pids)
         self.heatmaps = heatmaps
+        self.confidence = None
+        if heatmaps is not None:
+            self.confidence = part_confidence(heatmaps.confidence())
+            heatmaps.close()  # a loader process opens it for itself
         self.recipe = recipe
         self.maps_of = np.arange(len(table))
         if recipe.training.heatmaps == "shuffled":
@@ -70,24 +75,36 @@ class TrainingImages(Dataset):
         row, seed = draw
         model = self.recipe.model
         image = resized(read_image(self.folder / self.images[row]), model.height, model.width)
-        maps = None if self.heatmaps is None else self._maps(int(self.maps_of[row]))
         # The seed names the epoch and the place in it, never the worker.
         rng = np.random.default_rng(seed)
-        sample = augment(Sample(image, maps), self.recipe.training.augment, rng)
-        maps = sample.heatmaps
-        if maps is not None and self.recipe.training.heatmaps == "flat":
-            maps = np.full_like(maps, 1 / maps[0].size)
-        return sample.image, self.labels[row], self.camids[row], maps
+        sample = Sample(image, *self._pose(int(self.maps_of[row])))
+        sample = augment(sample, self.recipe.training.augment, rng)
+        if self.recipe.training.heatmaps == "flat":
+            sample = without_pose(sample)
+        return sample, self.labels[row], self.camids[row]
 
-    def _maps(self, row: int) -> np.ndarray:
-        """The maps of an image; never what would make a loss NaN, which says nothing of why."""
+    def _pose(self, row: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The maps of an image and the confidence in its parts, if there are any.
+
+        Never what would make a loss NaN, which says nothing of why.
+        """
+        if self.heatmaps is None:
+            return None, None
         maps = self.heatmaps[row]
         if not np.isfinite(maps).all():
             raise UserError(
                 f"{self.heatmaps.path}: the maps of {self.images[row]} hold NaN or infinity; "
                 f"{advice(self.heatmaps.path)}"
             )
-        return maps
+        return maps, self.confidence[row]
+
+
+def without_pose(sample: Sample) -> Sample:
+    """A sample with flat maps, in which all parts are as sure as can be: a control."""
+    if sample.heatmaps is None:
+        return sample
+    flat = np.full_like(sample.heatmaps, 1 / sample.heatmaps[0].size)
+    return Sample(sample.image, flat, np.ones_like(sample.confidence))
 
 
 def derangement(count: int, seed: int) -> np.ndarray:
@@ -146,22 +163,23 @@ class EpochSampler:
 
 def collate(samples: list[Drawn]) -> Batch | Parcel:
     """Stack samples to one batch; in a loader process, to what becomes one in the other."""
-    images, labels, camids, maps = zip(*samples, strict=True)
-    columns = [images, *([np.int64(one) for one in column] for column in (labels, camids))]
-    if maps[0] is not None:
-        columns.append(maps)
+    drawn, labels, camids = zip(*samples, strict=True)
+    columns = [[sample.image for sample in drawn]]
+    columns += [[np.int64(one) for one in column] for column in (labels, camids)]
+    if drawn[0].heatmaps is not None:
+        columns.append([sample.heatmaps for sample in drawn])
+        columns.append([sample.confidence for sample in drawn])
     if get_worker_info() is not None:
         return Parcel(columns, as_batch)
     return as_batch(*map(np.stack, columns))
 
 
 def as_batch(
-    images: np.ndarray, labels: np.ndarray, camids: np.ndarray, heatmaps: np.ndarray | None = None
+    images: np.ndarray, labels: np.ndarray, camids: np.ndarray, *pose: np.ndarray
 ) -> Batch:
-    """The same arrays as tensors."""
-    maps = None if heatmaps is None else torch.from_numpy(heatmaps)
-    described = torch.from_numpy(labels), torch.from_numpy(camids)
-    return Batch(torch.from_numpy(images), *described, maps)
+    """The same arrays as tensors; the pose, if any, is maps and confidence."""
+    tensors = [torch.from_numpy(array) for array in (images, labels, camids, *pose)]
+    return Batch(*tensors) if pose else Batch(*tensors, None)
 
 
 def make_loader(images: TrainingImages, sampler: EpochSampler, workers: int) -> DataLoader:

@@ -1,4 +1,13 @@
-from pgfl.pose.keypoints import GROUPS, KEYPOINT_MIRROR, KEYPOINTS, PART_MIRROR, PARTS
+import numpy as np
+
+from pgfl.pose.keypoints import (
+    GROUPS,
+    KEYPOINT_MIRROR,
+    KEYPOINTS,
+    PART_MIRROR,
+    PARTS,
+    part_confidence,
+)
 
 
 def test_the_keypoints_are_in_coco_order():
@@ -47,3 +56,13 @@ def test_the_part_mirror_follows_from_the_keypoint_mirror():
     groups = [set(group) for group in GROUPS.values()]
     for part, group in enumerate(groups):
         assert groups[PART_MIRROR[part]] == {KEYPOINT_MIRROR[i] for i in group}
+
+
+def test_a_part_is_as_sure_as_its_surest_keypoint():
+    confidence = np.random.default_rng(0).uniform(-0.2, 1.3, (3, 17)).astype(np.float32)
+    found = part_confidence(confidence)
+    for row in range(3):
+        for place, group in enumerate(GROUPS.values()):
+            expected = min(max(max(confidence[row, point] for point in group), 0), 1)
+            assert found[row, place] == np.float32(expected)
+    assert found.shape == (3, 8) and found.dtype == np.float32

@@ -231,7 +231,7 @@ def test_a_method_without_a_student_is_evaluated_by_all_it_embeds(
         maps = torch.from_numpy(HeatmapReader(heatmaps[split]).read(slice(None)))
         with torch.inference_mode():
             found = network.embed(
-                torch.from_numpy(np.stack(pixels)), maps, feature == "after_bnneck"
+                torch.from_numpy(np.stack(pixels)), maps, None, feature == "after_bnneck"
             )
         features.append(found.mapped(torch.Tensor.numpy))
     assert features[0].shape == (4, 3, 512) and features[0].visibility.shape == (4, 3)

@@ -39,7 +39,9 @@ class Network(nn.Module):
         feature = self.norm(self.vectors(batch.images).flatten(1))
         return Outputs({"all": feature}, {"all": self.classifier(feature)})
 
-    def embed(self, images: Tensor, heatmaps: Tensor, after_norm: bool = True) -> Embedding:
+    def embed(
+        self, images: Tensor, heatmaps: Tensor, confidence: Tensor, after_norm: bool = True
+    ) -> Embedding:
         vectors = self.vectors(images)
         if after_norm:
             vectors = self.norm(vectors.flatten(1)).view_as(vectors)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from pgfl.config.recipe import AugmentSettings
 from pgfl.datasets.images import resized
 from pgfl.nn.part_pooling import resize_heatmaps
-from pgfl.pose.keypoints import PARTS
+from pgfl.pose.keypoints import PART_MIRROR, PARTS
 from pgfl.training.augment import ERASED_AREA, MEAN_COLOUR, Sample, augment, erase, flip, shift
 
 CELL = 4
@@ -166,6 +168,25 @@ def test_a_map_that_is_erased_whole_becomes_flat():
     assert flat
     for result in flat:
         np.testing.assert_allclose(result, 1 / (ROWS * COLUMNS), rtol=1e-6)
+
+
+def test_a_part_that_leaves_the_picture_or_is_covered_is_less_sure():
+    """As sure as the share of its map that is left; a flip swaps the sides."""
+    rng = np.random.default_rng(0)
+    sure = rng.random(8, dtype=np.float32)
+    sample = Sample(*dataclasses.astuple(noise())[:2], sure)
+    mirror = list(PART_MIRROR)
+    np.testing.assert_array_equal(flip(sample).confidence, sure[mirror])
+    moved = shift(sample, 2 * CELL, 0)
+    left = sample.heatmaps[:, : ROWS - 2].sum(axis=(1, 2))
+    np.testing.assert_allclose(moved.confidence, sure * left, rtol=1e-5)
+    erased = erase(sample, np.random.default_rng(3), maps_too=True)
+    hidden = share_of_cells((erased.image == MEAN_COLOUR).all(axis=2))
+    left = (sample.heatmaps * (1 - hidden)).sum(axis=(1, 2))
+    np.testing.assert_allclose(erased.confidence, sure * left, rtol=1e-3)
+    only_image = erase(sample, np.random.default_rng(3), maps_too=False)
+    np.testing.assert_array_equal(only_image.confidence, sure)
+    assert moved.confidence.dtype == erased.confidence.dtype == np.float32
 
 
 @pytest.mark.parametrize("change", [flip, lambda s: shift(s, 3, 5)])

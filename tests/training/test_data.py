@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pgfl.datasets.images import read_image, resized
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
+from pgfl.pose.keypoints import part_confidence
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
 from pgfl.training.data import (
     EpochSampler,
@@ -174,6 +175,8 @@ def test_a_batch_holds_images_labels_and_maps_of_the_same_rows(data, make_recipe
             assert np.array_equal(batch.images[place].numpy(), expected)
             assert np.array_equal(batch.heatmaps[place].numpy(), images.heatmaps[row])
             assert batch.labels[place] == images.labels[row]
+            sure = part_confidence(images.heatmaps.confidence()[row])
+            assert np.array_equal(batch.confidence[place].numpy(), sure)
 
 
 @given(st.integers(2, 40), st.integers(0, 2**32))
@@ -190,12 +193,14 @@ def test_shuffled_maps_are_those_of_another_image_and_always_the_same_one(
     images, plain = build(data, recipe), build(data, make_recipe(heatmaps="true", **still))
     owners = []
     for row in range(16):
-        pixels, label, _, maps = images[row, (0, 0, 0)]
-        own_pixels, own_label, _, own_maps = plain[row, (0, 0, 0)]
-        assert np.array_equal(pixels, own_pixels) and label == own_label
-        assert not np.array_equal(maps, own_maps)
+        sample, label, _ = images[row, (0, 0, 0)]
+        own, own_label, _ = plain[row, (0, 0, 0)]
+        assert np.array_equal(sample.image, own.image) and label == own_label
+        maps = sample.heatmaps
+        assert not np.array_equal(maps, own.heatmaps)
         (owner,) = (other for other in range(16) if np.array_equal(maps, plain.heatmaps[other]))
-        assert np.array_equal(images[row, (0, 7, 3)][3], maps)
+        assert np.array_equal(sample.confidence, plain.confidence[owner])
+        assert np.array_equal(images[row, (0, 7, 3)][0].heatmaps, maps)
         owners.append(owner)
     assert sorted(owners) == list(range(16))
     assert list(build(data, recipe, seed=1).maps_of) != owners
@@ -204,11 +209,13 @@ def test_shuffled_maps_are_those_of_another_image_and_always_the_same_one(
 def test_flat_maps_are_flat_under_every_augmentation(data, make_recipe):
     images, plain = (build(data, make_recipe(heatmaps=kind)) for kind in ("flat", "estimated"))
     for row in range(16):
-        pixels, label, _, maps = images[row, (0, 0, row)]
-        expected_pixels, expected_label, _, expected_maps = plain[row, (0, 0, row)]
-        assert np.array_equal(pixels, expected_pixels) and label == expected_label
-        assert maps.shape == expected_maps.shape and maps.dtype == expected_maps.dtype
-        assert (maps == np.float32(1 / (16 * 8))).all() and not np.array_equal(maps, expected_maps)
+        sample, label, _ = images[row, (0, 0, row)]
+        expected, expected_label, _ = plain[row, (0, 0, row)]
+        assert np.array_equal(sample.image, expected.image) and label == expected_label
+        maps, true = sample.heatmaps, expected.heatmaps
+        assert maps.shape == true.shape and maps.dtype == true.dtype
+        assert (maps == np.float32(1 / (16 * 8))).all() and not np.array_equal(maps, true)
+        assert (sample.confidence == 1).all() and sample.confidence.dtype == np.float32
 
 
 def test_identities_are_numbered_in_the_order_of_their_pids(data, make_recipe):

@@ -54,7 +54,7 @@ class Matcher(nn.Module):
             trained.branch_layer4 = None
         self.network = trained
 
-    def forward(self, images: Tensor, heatmaps: Tensor) -> Tensor:
+    def forward(self, images: Tensor, heatmaps: Tensor, *_: Tensor) -> Tensor:
         """The matching feature: uint8 (N, H, W, 3) to float32 (N, c).
 
         Args:

@@ -40,7 +40,7 @@ ON_A_GPU = {
     *("retrieval/test_stress.py", "student/test_embedder.py", "student/test_stage.py"),
     *("pose/test_hrnet.py", "pose/test_stage.py", "pose/test_views.py"),
     *("reporting/test_responses.py", "reporting/test_speed_table.py"),
-    "models/test_student_file.py",
+    "networks/test_saved.py",
 }
 """Files whose tests compute on a GPU where there is one."""
 
@@ -51,6 +51,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.relative_to(TESTS).as_posix() in ON_A_GPU:
             item.add_marker(pytest.mark.cuda)
+        if "workflow" in item.path.parts:
+            item.add_marker(pytest.mark.workflow)
 
 
 @pytest.fixture(autouse=True, scope="session")

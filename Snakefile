@@ -36,10 +36,10 @@ rule all:
     input:
         DELIVERABLES,
         f"{RESULTS}/report.html",
-        KEPT,
+        RESULT.kept(),
 
 
-or_exit(check_targets, unknown_targets(), settings, [*every_deliverable(), "all"])
+or_exit(check_targets, unknown_targets(), settings, [*RESULT.every_file(), "all"])
 say_who_else_is_here()
 
 

@@ -11,23 +11,27 @@ from functools import cache
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
-from pgfl.planning.at_hand import find_at_hand, is_assembled, left_out_lines
+from pgfl.planning.at_hand import find_at_hand, is_assembled
 from pgfl.config.load import check_tables, label, load_config
 from pgfl.datasets.archives import stamp as stamp_of_folder
 from pgfl.datasets.registry import DATASETS, SOURCES, TRAIN_SET
 from pgfl.datasets.taken import stamp_of
 from pgfl.errors import UserError, fail, or_exit
-from pgfl.runtime.messages import short_number
 from pgfl.planning.failures import explain
 from pgfl.runtime.locks import join
 from pgfl.runtime.machine import memory_mb, visible_gpus
 from pgfl.untrusted.obtain import find as find_source
 from pgfl.runtime.orphans import SNAKEMAKE
-from pgfl.pose.estimators import SMALL_WEIGHTS, architecture_code
+from pgfl.planning.heatmaps import WEIGHTS_FOLDER, HeatmapPlan, pose_weights, warnings_of
+from pgfl.planning.results import Results, all_paths, evaluation_modules, run_folder
+from pgfl.planning.shares import threads_beside
+from pgfl.pose.estimators import architecture_code
+from pgfl.pose.origin import check_links
+from pgfl.pose.settings import EXTERNAL
 from pgfl.runtime.provenance import code_hash
 from pgfl.nn.settings import TIMM
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
-from pgfl.reporting.specs import SWEPT_ON, TABLES
+from pgfl.reporting.specs import TABLES
 from pgfl.planning.targets import check_targets, is_own_file
 
 settings = or_exit(load_config, config)
@@ -35,6 +39,7 @@ settings = or_exit(load_config, config)
 or_exit(check_tables, settings)
 
 EXPERIMENT = settings.experiment
+RUN = run_folder(EXPERIMENT, "{train}", "{variant}", "{seed}")
 LABEL = label(settings)  # beside numbers
 RESULTS = settings.results
 ARCHIVES = f"data/{EXPERIMENT}/archives"
@@ -42,7 +47,9 @@ ENVIRONMENT = os.path.join(workflow.basedir, "envs", "pgfl.yaml")
 DATASET_OF = {source.name: dataset for dataset, source in SOURCES.items()}
 DRAWN = [name for name, dataset in DATASET_OF.items() if settings.is_synthetic(dataset)]
 BROUGHT = [name for name in DATASET_OF if name not in DRAWN]
-AT_HAND = or_exit(find_at_hand, settings)
+HEATMAPS = HeatmapPlan(settings)
+RESULT = Results(settings, or_exit(find_at_hand, settings), HEATMAPS)
+or_exit(check_links, HEATMAPS.files)
 
 # `python` in a rule is the one that runs Snakemake, also where the venv is not activated.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
@@ -81,13 +88,7 @@ if RUNS_HERE:
 
 
 def beside_gpus(threads, gpus=1):
-    """Threads of a job that wants so many for each of its GPUs.
-
-    At most its part of the cores, so that no GPU lies idle.
-    """
-    if not GPUS or not CORES:
-        return threads * gpus
-    return max(1, min(threads * gpus, CORES * gpus // GPUS))
+    return threads_beside(threads, gpus, cores=CORES, all_gpus=GPUS)
 
 
 def as_json(value):
@@ -124,7 +125,7 @@ def unknown_targets():
         target
         for target in given.targets
         if not workflow.is_rule(target)
-        and (forced or target in OWN_HEATMAPS or not is_own_file(target))
+        and (forced or target in HEATMAPS.own or not is_own_file(target))
         and not any(rule.is_producer(os.path.relpath(target)) for rule in workflow.rules)
     ]
 
@@ -160,10 +161,6 @@ def say_what_failed():
     """At the very end of a failed run: what each failed job said itself, or how to go on."""
     logs = sorted({str(log) for job in workflow.scheduler.failed for log in job.log})
     say("", *explain(logs), "")
-
-
-def run_folder(train, variant, seed):
-    return f"runs/{EXPERIMENT}/{train}/{variant}/seed{seed}"
 
 
 def sizes(paths):

@@ -46,7 +46,6 @@ say_who_else_is_here()
 onstart:
     atexit.unregister(say)
     at_the_start(workflow.dag)
-    stop_if_networks_do_not_fit(workflow.dag.needrun_jobs())
 
 
 onsuccess:

@@ -3,6 +3,8 @@
 The Snakefile imports this, so it stays light.
 """
 
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from typing import Protocol
 from pgfl.config.experiment import Config
 from pgfl.config.sources import WEIGHTS
 from pgfl.datasets.registry import SOURCES
+from pgfl.nn.settings import TIMM
+from pgfl.planning.arguments import as_json
 from pgfl.planning.heatmaps import HeatmapPlan, missing_line
 from pgfl.planning.results import Results
 from pgfl.untrusted.obtain import Source, can_be_had, explain_missing
@@ -90,6 +94,48 @@ def plan_lines(
         yield f"  of {', '.join(files)}"
     if own := sorted({file for job in jobs for file in job.input if file in heatmaps.own}):
         yield f"  with heatmaps of your own: {', '.join(own)}"
+
+
+def misfits(config: Config, jobs: Iterable[Job]) -> list[str]:
+    """What is wrong with the networks of these jobs' trainings; only timm knows its channels.
+
+    A process of its own asks, since planning imports no torch.
+    """
+    variants = {job.wildcards_dict["variant"] for job in jobs if job.rule.name == "train"}
+    recipes = [config.recipe(variant) for variant in variants]
+    reads = {"method", "model", "settings"}
+    asked = {
+        as_json(recipe.model_dump(mode="json", include=reads))
+        for recipe in recipes
+        if recipe.model.backbone.startswith(TIMM)
+    }
+    lines = []
+    for given in sorted(asked):
+        command = [sys.executable, "-m", "pgfl", "config", "fits", "--settings", given]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        if answer.returncode != 0:
+            lines += answer.stderr.strip().splitlines()
+    return list(dict.fromkeys(lines))
+
+
+def in_the_way(others: str, locked: bool) -> str:
+    """One line about another Snakemake in this folder, or nothing.
+
+    Args:
+        others: those that are alive, in words; empty where there is none.
+        locked: whether Snakemake's own lock is there, which outlives a killed process.
+    """
+    if others:
+        return (
+            f"Another Snakemake is at work in this folder ({others}). Wait until it is done, or "
+            "stop it, then type the same command again. No --unlock while it runs."
+        )
+    if locked:
+        return (
+            "The last Snakemake here was killed. Type `snakemake --unlock`, then the same command "
+            "goes on where it was."
+        )
+    return ""
 
 
 def left_out_by(results: Results, jobs: Iterable[Job]) -> list[str]:

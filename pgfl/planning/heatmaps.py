@@ -4,6 +4,7 @@ The Snakefile imports this, so it stays light.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 from pgfl.config.experiment import Config
 from pgfl.datasets.registry import DATASETS, SOURCES, TRAIN_SET
 from pgfl.errors import UserError
+from pgfl.planning.arguments import any_of
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.pose.origin import is_external, stamp
 from pgfl.pose.settings import EXTERNAL, PoseSettings
@@ -87,6 +89,16 @@ class HeatmapPlan:
             for file, reading in self.files.items()
             if self.readings[reading].estimator == EXTERNAL and not Path(file).exists()
         }
+
+    @property
+    def made_here(self) -> str:
+        """A regular expression of `{reading}` in the names of the files that rules make.
+
+        It looks ahead at the rest of the name, so that it is no file of `own` or `missing`.
+        """
+        start, others = len(self.folder), self.own | self.missing
+        ours = f"(?!(?:{any_of(file[start:] for file in others)})$)" if others else ""
+        return f"{ours}(?:{'|'.join(map(re.escape, self.readings))})"
 
     def reading_of(self, variant: str) -> str:
         """The reading that a variant is trained with."""

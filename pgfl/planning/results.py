@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from pgfl.config.experiment import Config
-from pgfl.config.recipe import Recipe
 from pgfl.datasets.registry import TRAIN_SET
 from pgfl.planning.at_hand import AtHand, left_out_lines
 from pgfl.planning.heatmaps import HeatmapPlan
@@ -39,13 +38,6 @@ def all_paths(tree: Any) -> list[str]:
     if isinstance(tree, Mapping):
         return [path for part in tree.values() for path in all_paths(part)]
     return list(tree)
-
-
-def evaluation_modules(recipe: Recipe) -> tuple[str, ...]:
-    """The modules with which a method's own evaluation begins."""
-    if recipe.settings.has_student:
-        return "pgfl.retrieval.stage", recipe.student_module
-    return "pgfl.retrieval.guided", recipe.module
 
 
 @dataclass(frozen=True)
@@ -142,6 +134,14 @@ class Results:
                 for seed in self.config.seeds
             ]
             for method, row in FEATURE_ROWS.items()
+        }
+
+    def feature_recipes(self) -> dict[str, dict[str, Any]]:
+        """What runs at test time of the variants of Table 8, however they were trained."""
+        reads = {"method", "model", "settings"}
+        return {
+            row.variant: self.config.recipe(row.variant).model_dump(mode="json", include=reads)
+            for row in FEATURE_ROWS.values()
         }
 
     def students(self, test_set: str = FEATURE_TEST_SET) -> Files:

@@ -1,7 +1,7 @@
 """How many of a machine's cores a job takes beside others."""
 
 
-def threads_beside(threads: int, gpus: int, *, cores: int | None, all_gpus: int) -> int:
+def threads_beside(threads: int, gpus: int = 1, *, cores: int | None, all_gpus: int) -> int:
     """Threads of a job that wants so many for each of its GPUs.
 
     At most its part of the cores, so that no GPU lies idle.

@@ -1,4 +1,7 @@
+import os
+import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -6,7 +9,14 @@ import pytest
 from pgfl.config.load import load_config
 from pgfl.datasets.registry import SOURCES
 from pgfl.planning.at_hand import AtHand
-from pgfl.planning.beginning import Machine, left_out_by, missing_files, plan_lines
+from pgfl.planning.beginning import (
+    Machine,
+    in_the_way,
+    left_out_by,
+    misfits,
+    missing_files,
+    plan_lines,
+)
 from pgfl.planning.heatmaps import HeatmapPlan
 from pgfl.planning.results import Results
 
@@ -92,3 +102,37 @@ def test_what_is_left_out_is_said_of_the_tables_that_are_asked_for(config):
     said = left_out_by(results, [Job("table", output=["results/table5.csv"])])
     assert any("Empty cells in table5: dukemtmc_reid" in line for line in said)
     assert left_out_by(results, [Job("all")]) == results.left_out()
+
+
+FAKE_TIMM = """
+from types import SimpleNamespace
+from torch import nn
+
+def create_model(name, **options):
+    network = nn.Identity()
+    network.feature_info = SimpleNamespace(channels=lambda: [8, int(name)])
+    return network
+"""
+
+
+def test_networks_of_timm_that_do_not_fit_are_said_once(tmp_path, monkeypatch):
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "__init__.py").write_text(FAKE_TIMM)
+    package = Path(__file__).resolve().parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(package)]))
+    odd = {"model": {"backbone": "timm:100"}, "second_layer4": "shared"}
+    config = load_config({"variants": {"odd": odd, "same": odd}})
+    (line,) = misfits(config, [train("odd", 0), train("odd", 1), train("same", 0)])
+    assert line.startswith("error: setting model.backbone: its 100 channels cannot be split")
+
+
+def test_networks_of_our_own_start_no_process(config, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", None)
+    assert misfits(config, [train("pgfl_kd", 0), Job("table")]) == []
+
+
+def test_another_snakemake_is_waited_for_and_a_killed_ones_lock_is_not():
+    assert in_the_way("", locked=False) == ""
+    alive = in_the_way("process 12 on node7", locked=True)
+    assert "process 12 on node7" in alive and "No --unlock" in alive
+    assert "Type `snakemake --unlock`" in in_the_way("", locked=True)

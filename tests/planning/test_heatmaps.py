@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,20 @@ def test_ten_warnings_are_enough(tmp_path):
     lines = warnings_of([str(log), str(tmp_path / "none.log")])
     assert lines[:10] == [f"warning: {n}" for n in range(10)]
     assert lines[10:] == ["and 2 more warnings"]
+
+
+def is_made_here(plan, file):
+    """Whether the rule of the heatmaps makes a file, as Snakemake asks it."""
+    name = f"{re.escape(plan.folder)}(?P<reading>{plan.made_here})/[^/]+/[^/]+\\.h5"
+    return re.fullmatch(name, file) is not None
+
+
+def test_only_what_the_user_does_not_bring_is_made_here(plan):
+    assert all(is_made_here(plan(), file) for file in plan().files)
+    external = {"estimator": "external"}
+    variants = {"other": {"method": "pgfl_kd", "training": {"pose": "flip"}}}
+    found = plan(pose=external, poses={"flip": {"estimator": "hrnet_small"}}, variants=variants)
+    assert {file for file in found.files if is_made_here(found, file)} == {
+        file for file, reading in found.files.items() if reading == "@flip"
+    }
+    assert not is_made_here(found, "cache/demo/heatmaps@other/market1501/train.h5")

@@ -22,7 +22,7 @@ rule evaluate:
         own_heatmaps=lambda w: HEATMAPS.own_stamps(
             RESULT.evaluation_inputs(w.train, w.variant, w.seed, w.dataset).values()
         ),
-        code=lambda w: code_hash(*evaluation_modules(settings.recipe(w.variant))),
+        code=lambda w: evaluation_code(settings.recipe(w.variant)),
     log:
         f"logs/{RUN}/eval/{{dataset}}.log",
     conda:
@@ -60,7 +60,9 @@ use rule evaluate as evaluate_with_pose with:
         feature="part|fused|foreground|enhanced",
     params:
         more=lambda w: option("use", w.feature),
-        own_heatmaps=lambda w: HEATMAPS.own_stamps(HEATMAPS.of_test(w.variant, w.dataset).values()),
+        own_heatmaps=lambda w: HEATMAPS.own_stamps(
+            HEATMAPS.of_test(w.variant, w.dataset).values()
+        ),
         code=lambda w: code_hash("pgfl.retrieval.guided", settings.recipe(w.variant).module),
     log:
         f"logs/{RUN}/eval/{{dataset}}.{{feature}}.log",

@@ -1,16 +1,9 @@
 # HRNet runs here, once for each image, and nowhere else.
-from pgfl.config.sources import WEIGHTS
-
-
-def own_weights(wildcards):
-    """The user's copy of a weights file, where one can be seen from here."""
-    candidate = os.path.join(settings.archives.folder, WEIGHTS[wildcards.network].name)
-    return [candidate] if os.path.isfile(candidate) else []
 
 
 rule get_weights:
     input:
-        own_weights,
+        lambda w: OWN.weights(w.network),
     output:
         f"{WEIGHTS_FOLDER}/{{network}}.pth",
     wildcard_constraints:
@@ -18,7 +11,7 @@ rule get_weights:
     params:
         folder=settings.archives.folder,
         url=lambda w: option("url", settings.archives.urls.get(WEIGHTS[w.network].name)),
-        size=lambda w: sizes(own_weights(w)),
+        size=lambda w: sizes(OWN.weights(w.network)),
     log:
         f"logs/{WEIGHTS_FOLDER}/{{network}}.log",
     conda:
@@ -34,18 +27,6 @@ rule get_weights:
         " --folder {params.folder:q} {params.url} 2>&1 | tee {log:q}"
 
 
-def none_of(files):
-    """A pattern that stands before `{reading}/{dataset}/{split}.h5` and excludes these files."""
-    if not files:
-        return ""
-    start = len(HEATMAPS.folder)
-    return f"(?!(?:{any_of(file[start:] for file in files)})$)"
-
-
-def as_pose(pose):
-    return as_json(pose.model_dump(mode="json"))
-
-
 rule heatmaps:
     input:
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
@@ -55,10 +36,9 @@ rule heatmaps:
         # No update(...): a failed job would leave the old maps there as if they were the new ones.
         f"cache/{EXPERIMENT}/heatmaps{{reading}}/{{dataset}}/{{split}}.h5",
     wildcard_constraints:
-        reading=none_of(HEATMAPS.own | HEATMAPS.missing)
-        + f"(?:{'|'.join(map(re.escape, HEATMAPS.readings))})",
+        reading=HEATMAPS.made_here,
     params:
-        settings=lambda w: as_pose(HEATMAPS.readings[w.reading]),
+        settings=lambda w: as_json(HEATMAPS.readings[w.reading]),
         # Finished blocks outlive a failed job, which declared outputs do not.
         state=lambda w: f"cache/{EXPERIMENT}/state/heatmaps{w.reading}/{w.dataset}/{w.split}",
         photographs=lambda w: "--photographs" if settings.has_photographs(w.dataset) else "",
@@ -120,7 +100,7 @@ rule true_heatmaps:
     wildcard_constraints:
         dataset=any_of(HEATMAPS.joints_of),
     params:
-        settings=section("pose"),
+        settings=as_json(settings.pose),
         code=code_hash("pgfl.pose.true_joints"),
     log:
         f"logs/cache/{EXPERIMENT}/true_heatmaps/{{dataset}}/{{split}}.log",

@@ -8,11 +8,6 @@ CAPTIONS = sorted(
 PUBLISHED_TABLES = os.path.relpath(os.path.join(workflow.basedir, "pgfl/reporting/published"))
 
 
-def left_out(datasets):
-    """The option that names what a table goes without; nothing where it is whole."""
-    return option("left-out", as_json(datasets)) if datasets else ""
-
-
 rule dataset_table:
     input:
         manifests=list(RESULT.manifests().values()),
@@ -30,12 +25,10 @@ rule dataset_table:
         trace=f"{RESULTS}/table1.trace.json",
     params:
         manifests=as_json(RESULT.manifests()),
-        left_out=left_out(RESULT.uncounted),
+        left_out=json_option("left-out", RESULT.uncounted),
         experiment=EXPERIMENT,
-        code=code_hash(
-            "pgfl.reporting.dataset_table",
-            *(f"pgfl.datasets.{name}" for name in DATASETS),
-            without=["pgfl.datasets.synthetic.people"],
+        code=reading_code(
+            "pgfl.reporting.dataset_table", *(f"pgfl.datasets.{name}" for name in DATASETS)
         ),
     log:
         f"logs/{RESULTS}/table1.log",
@@ -68,7 +61,7 @@ rule table:
         number=any_of(map(str, TABLES)),
     params:
         evaluations=lambda w: as_json(RESULT.evaluations(int(w.number))),
-        left_out=lambda w: left_out(RESULT.at_hand.left_out(TABLES[int(w.number)].test_sets)),
+        left_out=lambda w: json_option("left-out", RESULT.gaps.get(f"table{w.number}")),
         title=lambda w: TABLES[int(w.number)].title,  # for the report
         experiment=LABEL,
         code=code_hash("pgfl.reporting.tables"),
@@ -111,7 +104,7 @@ rule comparison:
         # Not sorted, since rows keep their order.
         evaluations=lambda w: json.dumps(RESULT.compared(w.name)),
         against=lambda w: option("against", settings.comparisons[w.name].against),
-        left_out=lambda w: left_out(RESULT.at_hand.left_out(settings.comparisons[w.name].test_sets)),
+        left_out=lambda w: json_option("left-out", RESULT.gaps.get(f"compare_{w.name}")),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.comparison"),
     log:
@@ -149,7 +142,8 @@ rule diagnosis:
         seed=settings.seeds[0],
         experiment=LABEL,
         code=lambda w: code_hash(
-            "pgfl.reporting.diagnosis", *{settings.recipe(name).module for name in RESULT.diagnosed()}
+            "pgfl.reporting.diagnosis",
+            *{settings.recipe(name).module for name in RESULT.diagnosed()},
         ),
     log:
         f"logs/{RESULTS}/diagnosis.log",
@@ -253,16 +247,8 @@ rule feature_table:
         trace=f"{RESULTS}/table8.trace.json",
     params:
         evaluations=as_json(RESULT.feature_evaluations()),
-        # What runs at test time does not depend on how it was trained.
-        recipes=as_json(
-            {
-                row.variant: settings.recipe(row.variant).model_dump(
-                    mode="json", include={"method", "model", "settings"}
-                )
-                for row in FEATURE_ROWS.values()
-            }
-        ),
-        pose=as_pose(POSE_OF_TABLES),
+        recipes=as_json(RESULT.feature_recipes()),
+        pose=as_json(POSE_OF_TABLES),
         experiment=LABEL,
         code=code_hash(
             "pgfl.reporting.feature_table",
@@ -302,7 +288,7 @@ rule speed_table:
         markdown=f"{RESULTS}/table9.md",
         trace=f"{RESULTS}/table9.trace.json",
     params:
-        pose=as_pose(POSE_OF_TABLES),
+        pose=as_json(POSE_OF_TABLES),
         weights=lambda w, input: option("weights", input.weights),
         experiment=LABEL,
         code=code_hash(

@@ -1,12 +1,12 @@
 # What the workflow says before its first job: what it trains, on which data, and what is missing.
 from pgfl.runtime.files import write_json
-from pgfl.planning.beginning import Machine, left_out_by, missing_files, plan_lines
+from pgfl.planning.beginning import Machine, left_out_by, misfits, missing_files, plan_lines
 from pgfl.planning.plan import PLAN_FILE
 
 
 def plan(jobs):
     here = Machine(CORES, GPUS) if RUNS_HERE else None
-    return plan_lines(settings, HEATMAPS, jobs, unpacked, here)
+    return plan_lines(settings, HEATMAPS, jobs, OWN.unpacked, here)
 
 
 def at_the_start(dag):
@@ -21,6 +21,8 @@ def at_the_start(dag):
         raise WorkflowError("\n".join(["Nothing was started.", *missing]))
     if workflow.is_main_process:
         say(*plan(jobs), *left_out_by(RESULT, dag.jobs))
+    if wrong := misfits(settings, jobs):
+        raise WorkflowError("\n".join(["Nothing was started.", *wrong]))
 
 
 def at_the_end():

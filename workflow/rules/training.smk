@@ -11,7 +11,7 @@ rule train:
         provenance=f"{RUN}/provenance.json",
     params:
         # Only what this variant reads: another temperature of Eq. 5 is nothing to the baseline.
-        settings=lambda w: as_json(settings.recipe(w.variant).as_trained().model_dump(mode="json")),
+        settings=lambda w: as_json(settings.recipe(w.variant).as_trained()),
         heatmaps=lambda w, input: option("heatmaps", input.get("heatmaps")),
         own_heatmaps=lambda w: HEATMAPS.own_stamps(
             HEATMAPS.training_inputs(w.variant, w.train).values()

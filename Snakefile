@@ -36,17 +36,16 @@ rule all:
     input:
         DELIVERABLES,
         f"{RESULTS}/report.html",
-        KEPT,
+        RESULT.kept(),
 
 
-or_exit(check_targets, unknown_targets(), settings, [*every_deliverable(), "all"])
+or_exit(check_targets, unknown_targets(), settings, [*RESULT.every_file(), "all"])
 say_who_else_is_here()
 
 
 onstart:
     atexit.unregister(say)
     at_the_start(workflow.dag)
-    stop_if_networks_do_not_fit(workflow.dag.needrun_jobs())
 
 
 onsuccess:

@@ -610,7 +610,7 @@ def loader(work: Work) -> None:
 
 
 def pose(work: Work) -> None:
-    """Images a second of the pose stage's own functions, random weights."""
+    """Images per second of the pose stage's own functions, random weights."""
     import numpy as np
 
     from pgfl.pose.heatmaps import part_maps

@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py [--threads 2] [--only embed latency onnx search] [--smoke]
 
-Prints Markdown tables: images a second of `.embed` from JPEG files beside the bare backbone on
+Prints Markdown tables: images per second of `.embed` from JPEG files beside the bare backbone on
 tensors that lie there already, in all precisions of the device; seconds for a single image; ONNX
 beside PyTorch on a CPU, where the extra `export` is installed; seconds and memory of `search` in
 a million gallery vectors, beside one matrix product over all of them and, where it is installed,
@@ -112,7 +112,7 @@ def bare(student: Embedder, batches: list[torch.Tensor]) -> None:
 
 
 def embedding(scale: Scale, folder: Path) -> None:
-    """(a) Images a second from files, beside the backbone alone."""
+    """(a) Images per second from files, beside the backbone alone."""
     for backbone, height, width in scale.students:
         path = make_student(folder, backbone, height, width)
         for precision in precisions(pick_device()):

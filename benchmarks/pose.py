@@ -4,7 +4,7 @@
     python benchmarks/pose.py --smoke    # a few images, to see that it runs
 
 Prints Markdown tables: photographs to stored maps beside a loop of MMPose's own
-inference_topdown; images a second by batch size; size, read time and error of the store beside
+inference_topdown; images per second by batch size; size, read time and error of the store beside
 plainer encodings. Pictures are drawn; the large networks have random weights, which changes
 nothing about their speed.
 """
@@ -106,7 +106,7 @@ def mmposes(network: PoseNetwork, size: tuple[int, int], folder: Path, names: li
 
 
 def rate(work: Callable[[], object], images: int) -> float:
-    """Images a second: the better of two runs."""
+    """Images per second: the better of two runs."""
     times = []
     for _ in range(2):
         start = time.perf_counter()

@@ -2,7 +2,7 @@
 
     python benchmarks/synthetic.py [--runs runs/demo --data data/demo]
 
-Prints images a second on one core, then, for each test set of a finished demo, the Rank-1 and
+Prints images per second on one core, then, for each test set of a finished demo, the Rank-1 and
 mAP of random features, of a colour histogram (the named alternative) and of the trained students.
 """
 
@@ -24,7 +24,7 @@ BINS = 8
 
 
 def drawing_rate(size: tuple[int, int], occlusion: str, count: int = 400) -> float:
-    """Images a second on one core at the demo's difficulty."""
+    """Images per second on one core at the demo's difficulty."""
     cv2.setNumThreads(1)
     people = [sample_identity(1, pid) for pid in range(40)]
     start = time.perf_counter()

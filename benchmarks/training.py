@@ -3,7 +3,7 @@
     python benchmarks/training.py [--threads 2] [--smoke]
 
 Prints Markdown tables: a step of the whole method with cached heatmaps beside a plain ReID step
-and beside a step with HRNet inside; images a second of the input pipeline on one core beside
+and beside a step with HRNet inside; images per second of the input pipeline on one core beside
 Pillow's; the share of a step that waits for images; on a GPU also whole training beside a bare
 network on data that lies there already. People are drawn, weights are random. `--smoke` makes
 everything tiny, to see that it runs.
@@ -213,7 +213,7 @@ def pillow(path: Path, scale: Scale, pad: int = 10) -> Tensor:
 
 
 def pipeline(scale: Scale, size: tuple[int, int], folder: Path, table: pd.DataFrame) -> None:
-    """(b) Images a second on one core."""
+    """(b) Images per second on one core."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     recipe, count = scale.recipe({}), len(table)

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,3 +208,43 @@ def heatmaps():
     """Random maps of twice the feature map's size, each summing to one."""
     generator = torch.Generator().manual_seed(1)
     return torch.rand(4, 8, 8, 4, generator=generator).flatten(2).softmax(dim=2).view(4, 8, 8, 4)
+
+
+LISTING = """
+import json
+Path("rules.json").write_text(json.dumps([
+    {
+        "name": one.name,
+        "outputs": list(one.output.keys()) if one.output.keys() else [""] * len(one.output),
+        "resources": list(one.resources.keys()),
+        "says_threads": one.ruleinfo.threads is not None,
+        "command": one.shellcmd,
+    }
+    for one in workflow.rules if one.name != "all"
+]))
+"""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is looked at of a rule of the workflow."""
+
+    name: str
+    outputs: list[str]
+    resources: list[str]
+    says_threads: bool
+    command: str
+
+
+@pytest.fixture(scope="session")
+def rules(tmp_path_factory):
+    """Every rule but `all`, as Snakemake has read it: variants of a rule are whole rules, too."""
+    root = tmp_path_factory.mktemp("rules")
+    for part in ("config.yaml", "workflow", "profiles", "pgfl", "envs"):
+        (root / part).symlink_to(TESTS.parent / part)
+    (root / "Snakefile").write_text((TESTS.parent / "Snakefile").read_text() + LISTING)
+    command = [sys.executable, "-m", "snakemake", "--list-rules"]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    found = [Rule(**rule) for rule in json.loads((root / "rules.json").read_text())]
+    assert len(found) > 25
+    return found

@@ -219,7 +219,8 @@ def test_a_trapped_resume_state_is_not_taken_up(bomb, data, tmp_path, quiet_torc
     (tmp_path / "state" / "checkpoint.pt").write_bytes(sealed)
     app([str(argument) for argument in train(data, tmp_path, TINY)], standalone_mode=False)
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
-    assert len(notes) == 1 and "checkpoint.pt" in notes[0] and "starting afresh" in notes[0]
+    (note,) = [line for line in notes if "checkpoint.pt" in line]
+    assert len(notes) == 1 and "starting again from epoch 1" in note
     assert not marker.exists() and (tmp_path / "run" / "model.safetensors").exists()
 
 
@@ -309,40 +310,82 @@ def test_words_with_a_list_of_what_is_allowed_are_plain_anyway(name):
         assert all(line.isprintable() for line in str(caught.value).split("\n"))
 
 
-QUOTED_OR_PLAIN = {
+PLAIN = {
     # Names of the configuration, which are plain words, and numbers.
     *("wildcards.dataset", "wildcards.train", "wildcards.split", "wildcards.seed"),
-    *("wildcards.number", "wildcards.network", "wildcards.feature", "wildcards.variant"),
+    *("wildcards.number", "wildcards.network", "wildcards.variant"),
     *("params.dataset", "params.experiment", "params.seed", "params.batch_size", "params.metric"),
-    *("params.feature", "params.protocol", "params.trained_on", "params.shares", "params.stamp"),
+    *("params.feature", "params.protocol", "params.trained_on", "params.shares", "params.method"),
     *("threads", "resources.workers", "resources.devices"),
-    # Whole options, made by the rules themselves: `--rerank`, or by option(), which quotes.
-    *("params.rerank", "params.published", "resources.tensorboard"),
-    *("params.file", "params.url", "params.heatmaps", "params.pretrained", "params.against"),
 }
-
-
-def shell_commands(text):
-    """The texts of all `shell:` directives of a rules file."""
-    for directive in re.findall(r"^    shell:\n((?:        .*\n)+)", text, flags=re.M):
-        yield "".join(ast.literal_eval(f"({directive.strip()})"))
-
-
-def unquoted(text):
-    """What a rules file puts into commands neither quoted nor known to be plain."""
-    fields = [f for command in shell_commands(text) for f in re.findall(r"{([^{}]+)}", command)]
-    return [field for field in fields if not field.endswith(":q") and field not in QUOTED_OR_PLAIN]
-
-
+OPTIONS = {
+    *("params.rerank", "params.published", "params.photographs", "resources.tensorboard"),
+    *("params.file", "params.url", "params.heatmaps", "params.pretrained", "params.against"),
+    *("params.more", "params.branches", "params.query", "params.gallery", "params.weights"),
+    *("params.left_out", "params.stamp"),
+}
+"""Whole options, which rules make themselves: `--rerank`, or by option(), which quotes."""
+QUOTING = {"option", "json_option"}
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 
 
-@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
-def test_rules_quote_whatever_is_not_a_plain_word(path):
-    assert unquoted(path.read_text()) == []
+def fields(command):
+    """What a rule puts into its command without quotes."""
+    return [field for field in re.findall(r"{([^{}]+)}", command) if not field.endswith(":q")]
 
 
-def test_a_rule_that_does_not_is_found():
-    rule = 'rule a:\n    shell:\n        "pgfl {input}"\n        " {params.folder} {log:q}"\n'
-    assert unquoted(rule) == ["input", "params.folder"]
-    assert sum(len(list(shell_commands(path.read_text()))) for path in RULES) > 20
+def test_rules_quote_whatever_is_not_a_plain_word(rules):
+    found = [field for rule in rules for field in fields(rule.command)]
+    assert set(found) - PLAIN == OPTIONS
+    assert sum("python -m pgfl" in rule.command for rule in rules) == len(rules)
+
+
+def test_a_field_without_quotes_is_found():
+    assert fields("pgfl {input} {params.folder} {log:q}") == ["input", "params.folder"]
+
+
+def given_values(text, field):
+    """What a file's rules give a parameter or resource that stands in their commands."""
+    kind, name = field.split(".")
+    for rule in re.split(r"^(?:use )?rule ", text, flags=re.M)[1:]:
+        if "    shell:\n" in rule and f"{{{field}}}" not in rule:
+            continue  # the parameter stands in no command
+        for block in re.findall(rf"^    {kind}:\n((?:        .*\n)+)", rule, flags=re.M):
+            # Keyword arguments of a call, as Snakemake itself reads them.
+            (call,) = ast.parse(f"f(\n{block})").body
+            yield from (word.value for word in call.value.keywords if word.arg == name)
+
+
+def is_option(value):
+    """Whether an expression is always a quoted option, a fixed one, or nothing."""
+    if isinstance(value, ast.Lambda):
+        return is_option(value.body)
+    if isinstance(value, ast.IfExp):
+        return is_option(value.body) and is_option(value.orelse)
+    if isinstance(value, ast.Constant):
+        return re.fullmatch(r"(--[a-z-]+)?", value.value) is not None
+    return isinstance(value, ast.Call) and ast.unparse(value.func) in QUOTING
+
+
+@pytest.mark.parametrize("field", sorted(OPTIONS))
+def test_what_stands_without_quotes_is_an_option_of_the_rules_own_making(field):
+    values = [value for path in RULES for value in given_values(path.read_text(), field)]
+    assert values
+    assert [ast.unparse(value) for value in values if not is_option(value)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "config['x']",
+        "lambda w: w.name",
+        "'--x' if a else b",
+        "'; touch a'",
+        "f'--x {a}'",
+        "g('x')",
+    ],
+)
+def test_what_is_no_option_of_the_rules_own_making_is_found(text):
+    rule = f"rule a:\n    params:\n        y=1,\n        x={text},\n"
+    (value,) = given_values(rule, "params.x")
+    assert not is_option(value)

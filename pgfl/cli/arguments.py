@@ -48,7 +48,7 @@ def json_settings(given: str, option: str = "--settings") -> dict[str, Any]:
 
 
 def json_files(given: str, option: str, some: bool = True) -> dict[str, list[Path]]:
-    """Files by method, from `method -> one file a seed`."""
+    """Files by method, from `method -> one file per seed`."""
     files = json_shaped(given, option, dict[str, list[Path]], '{"method": ["file", ...]}')
     if (some and not files) or not all(files.values()):
         raise UserError(f"{option}: names no file")

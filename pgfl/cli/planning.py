@@ -78,7 +78,8 @@ def costs(
     print("\n".join(cost_lines(load_config(plan.config), jobs, Path(), tflops)))
     print(
         f"\nAn estimate: multiply-accumulates, two operations each, at {tflops:g} x 10^12 "
-        "operations a second.\nReading images, and what tables and figures compute, is not in it."
+        "operations per second.\n"
+        "Reading images, and what tables and figures compute, is not in it."
     )
     if plan.left_out:
         print("", *plan.left_out, sep="\n")

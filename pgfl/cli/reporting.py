@@ -27,7 +27,7 @@ LeftOut = Annotated[
     typer.Option(help='JSON: {"data set": ["missing file", ...]}; their cells stay empty.'),
 ]
 Queries = Annotated[
-    str, typer.Option(help='JSON: {"method": ["eval/set.queries.csv", ...]}, one a seed.')
+    str, typer.Option(help='JSON: {"method": ["eval/set.queries.csv", ...]}, one per seed.')
 ]
 Csv = Annotated[Path, typer.Option("--out", help="The CSV; appears whole or not at all.")]
 Markdown = Annotated[
@@ -93,7 +93,7 @@ def compare(
 
 
 def _evaluations(given: str) -> dict[tuple[str, str], list[Path]]:
-    """Evaluation files by variant and test set, from `variant -> test set -> one file a seed`."""
+    """Evaluation files by variant and test set, from `variant -> test set -> file per seed`."""
     words = '{"variant": {"test set": ["eval.json", ...]}}'
     files = json_shaped(given, "--evaluations", dict[str, dict[str, list[Path]]], words)
     return {
@@ -237,7 +237,7 @@ def response_figure(
     manifest: Path,
     out: Out,
     students: Annotated[
-        str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one a seed.')
+        str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one per seed.')
     ],
     experiment: Annotated[str, typer.Option(help="Where the models are from.")],
     heatmaps: Annotated[
@@ -362,7 +362,7 @@ def visibility(
 def training_curves(
     out: Out,
     histories: Annotated[
-        str, typer.Option(help='JSON: {"method": ["history.csv", ...]}, one a seed.')
+        str, typer.Option(help='JSON: {"method": ["history.csv", ...]}, one per seed.')
     ],
     experiment: Experiment,
     others: Annotated[str, typer.Option(help="The same for models in light grey.")] = "{}",
@@ -387,7 +387,7 @@ def stress(
     manifest: Path,
     out: Csv,
     students: Annotated[
-        str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one a seed.')
+        str, typer.Option(help='JSON: {"method": ["model.safetensors", ...]}, one per seed.')
     ],
     experiment: Experiment,
     shares: Annotated[

@@ -115,7 +115,7 @@ def make_crops(duke_images: Path, target: Path, seed: int) -> int:
     with whole_folder(target) as temporary:
         for folder in dukemtmc_reid.FOLDERS.values():
             (temporary / folder).mkdir()
-        # One thread does: it crops thousands of images a second.
+        # One thread does: it crops thousands of images per second.
         for name in progress(sorted(crops), "Cropping"):
             write_crop(sources[name], temporary / name, crops[name])
         rows = [f"{name},{crop}" for name, crop in sorted(crops.items())]

@@ -24,8 +24,8 @@ from pgfl.reporting.complexity import measure, measure_pose_network
 from pgfl.runtime.files import read_json
 
 TFLOPS = 30.0
-"""Assumed useful speed of a GPU, in 10^12 operations a second. Nvidia trains ResNet-50 (4.09 GMAC
-an image) at 2470 images a second on one A100 80GB in mixed precision (DeepLearningExamples,
+"""Assumed useful speed of a GPU, in 10^12 operations per second. Nvidia trains ResNet-50 (4.09
+GMAC an image) at 2470 images per second on one A100 80GB in mixed precision (DeepLearningExamples,
 ResNet50 v1.5 for PyTorch), which makes 61; half of it is for smaller batches, deterministic
 kernels and waiting for images."""
 
@@ -136,7 +136,7 @@ class Costs:
 
 
 def gpu_hours(macs: int, tflops: float) -> float:
-    """Hours that so many multiply-accumulates take at 10^12 `tflops` operations a second."""
+    """Hours that so many multiply-accumulates take at 10^12 `tflops` operations per second."""
     return macs * OPERATIONS_A_MAC / (tflops * 1e12) / SECONDS_AN_HOUR
 
 

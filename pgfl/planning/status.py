@@ -113,7 +113,7 @@ class Heatmaps:
     images: int
     """Of the split; 0 where it is not known."""
     rate: float
-    """Images a second, over the last blocks; 0 where there are too few to tell."""
+    """Images per second, over the last blocks; 0 where there are too few to tell."""
     silent: float
     """Seconds since the last block."""
 

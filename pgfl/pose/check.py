@@ -8,16 +8,11 @@ import numpy as np
 from pgfl.errors import UserError
 from pgfl.pose.origin import advice
 from pgfl.pose.store import HeatmapReader
+from pgfl.runtime.messages import few
 
 TOLERANCE = 1e-3
 """How far the sum of a decoded map may be from one."""
 BLOCK = 256
-
-
-def named(images: Sequence[str], most: int = 10) -> str:
-    """Some names in a message: the first ten, and how many more there are."""
-    more = f" and {len(images) - most} more" if len(images) > most else ""
-    return ", ".join(images[:most]) + more
 
 
 def check_store(path: Path, images: Sequence[str]) -> None:
@@ -70,7 +65,7 @@ def _contents(reader: HeatmapReader, images: Sequence[str]) -> list[str]:
             faults.setdefault(fault, []).extend((start + np.flatnonzero(rows)).tolist())
     return [
         f"{fault}: {len(rows)} images, the first is row {rows[0]}: "
-        f"{named([images[row] for row in rows])}"
+        f"{', '.join(few([images[row] for row in rows]))}"
         for fault, rows in faults.items()
         if rows
     ]

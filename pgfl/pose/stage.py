@@ -21,7 +21,6 @@ from pgfl.datasets.images import loaded_batches, read_image
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.pose.blocks import Block, BlockFolder
-from pgfl.pose.check import named
 from pgfl.pose.estimators import architecture_code
 from pgfl.pose.heatmaps import confidences, part_maps
 from pgfl.pose.hrnet import PoseNetwork, estimate, load_estimator
@@ -32,6 +31,7 @@ from pgfl.pose.views import STRIDE, View, input_size, make_view
 from pgfl.runtime.devices import pick_device
 from pgfl.runtime.files import file_hash, text_hash, whole_file
 from pgfl.runtime.locks import locked
+from pgfl.runtime.messages import few
 from pgfl.runtime.provenance import code_hash
 
 BATCHES_A_BLOCK = 8
@@ -209,8 +209,8 @@ def _stop_if_not_finite(
     hint = " If it is, set pose.precision: fp32, in case half precision overflows." if half else ""
     raise UserError(
         f"{weights}: {settings.estimator} gives NaN or infinite maps with these weights, for "
-        f"{named(broken)}; nothing is stored of them. Check that the file is whole and made for "
-        f"this estimator.{hint}"
+        f"{', '.join(few(broken))}; nothing is stored of them. Check that the file is whole and "
+        f"made for this estimator.{hint}"
     )
 
 

@@ -10,9 +10,9 @@ from pgfl.errors import UserError
 from pgfl.runtime.files import read_json
 from pgfl.runtime.messages import shown
 
-COUNTED = ("query_identities", "query", "gallery")
+COUNT_KEYS = ("query_identities", "query", "gallery")
 """What a table says that its numbers stand on."""
-ALIKE = ("metric", "feature", "protocol", "rerank", "manifest_sha256")
+COMPARABLE_KEYS = ("metric", "feature", "protocol", "rerank", "manifest_sha256")
 """What an evaluation says of itself, and others of the same test set must say, too."""
 ROUNDING = 1e-6
 """How far rounding may lift a percentage above 100."""
@@ -59,7 +59,7 @@ class Measured:
         """
         counts = self.report.get("counts")
         if not isinstance(counts, dict) or not all(
-            isinstance(counts.get(name), int) for name in COUNTED
+            isinstance(counts.get(name), int) for name in COUNT_KEYS
         ):
             raise UserError(f"{self.file}: has no counts; evaluate the model again")
         return counts
@@ -104,7 +104,7 @@ def read_evaluation(file: Path) -> Measured:
 def read_evaluations(
     files: Sequence[Path], variant: str, test_set: str, feature: str = "global"
 ) -> list[Measured]:
-    """Read the evaluations of a variant on a test set, one a seed.
+    """Read the evaluations of a variant on a test set, one per seed.
 
     Args:
         files: as the workflow names them: `variant/seed0/eval/test_set.json`, and with
@@ -141,12 +141,14 @@ def read_evaluations(
     return list(found.values())
 
 
-def check_comparable(rows: Sequence[Sequence[Measured]], keys: Sequence[str] = ALIKE) -> None:
+def check_comparable(
+    rows: Sequence[Sequence[Measured]], keys: Sequence[str] = COMPARABLE_KEYS
+) -> None:
     """Refuse numbers that must not be averaged, or stand beside one another, in a table.
 
     Args:
-        rows: of one test set; for each method, one evaluation a seed.
-        keys: which of `ALIKE` to look at.
+        rows: of one test set; for each method, one evaluation per seed.
+        keys: which of `COMPARABLE_KEYS` to look at.
 
     Raises:
         UserError: two were not measured alike, are from different experiments or training sets,
@@ -170,7 +172,7 @@ def check_comparable(rows: Sequence[Sequence[Measured]], keys: Sequence[str] = A
                     )
 
 
-def ways(measured: Measured) -> str:
+def protocol_note(measured: Measured) -> str:
     """How features were matched where it is not as the paper did it, as a sentence; else ''."""
     report = measured.report
     unusual = {

@@ -39,7 +39,7 @@ def write_failures(
     """Write the page and its trace.
 
     Args:
-        files: what the evaluations noted of each query, one a seed; the last method's worst
+        files: what the evaluations noted of each query, one per seed; the last method's worst
             queries are shown, by its first seed. The others' lists stand beside its own.
         manifest: of the test set.
         heatmaps: the store of its split `query`.

@@ -13,7 +13,13 @@ from pgfl.reporting.complexity import (
     measure_last_stage,
     measure_pose_network,
 )
-from pgfl.reporting.evaluations import ALIKE, Measured, check_comparable, read_evaluations, ways
+from pgfl.reporting.evaluations import (
+    COMPARABLE_KEYS,
+    Measured,
+    check_comparable,
+    protocol_note,
+    read_evaluations,
+)
 from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET, FeatureRow
 from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import read_published
@@ -81,7 +87,7 @@ def write_feature_table(
     """Write `table8.csv`, its Markdown and its trace.
 
     Args:
-        evaluations: for each method of `FEATURE_ROWS`, one evaluation file a seed.
+        evaluations: for each method of `FEATURE_ROWS`, one evaluation file per seed.
         recipes: of the variants in `FEATURE_ROWS`; `model` and `loss` are read.
         pose: the experiment's pose network; `external` leaves the cells empty that it would fill.
         experiment: where the numbers are from; anything but `paper` is marked as such.
@@ -117,7 +123,7 @@ def write_feature_table(
 
 
 def _read_needed(evaluations: dict[str, list[Path]]) -> dict[str, list[Measured]]:
-    """The evaluations of each row, one a seed, all measured alike but for their BNNecks."""
+    """The evaluations of each row, one per seed, all measured alike but for their BNNecks."""
     measurements = {
         method: read_evaluations(
             evaluations.get(method, ()), row.variant, FEATURE_TEST_SET, row.feature
@@ -126,7 +132,9 @@ def _read_needed(evaluations: dict[str, list[Path]]) -> dict[str, list[Measured]
     }
     for some in measurements.values():
         check_comparable([some])
-    check_comparable(list(measurements.values()), [key for key in ALIKE if key != "feature"])
+    check_comparable(
+        list(measurements.values()), [key for key in COMPARABLE_KEYS if key != "feature"]
+    )
     return measurements
 
 
@@ -135,7 +143,7 @@ def _note(measurements: dict[str, list[Measured]], pose: PoseSettings) -> str:
     bare = [m for m, some in measurements.items() if some[0].report.get("feature") == "no_bnneck"]
     matched = NO_NECK.format(methods=", ".join(bare)) if bare else ""
     unknown = EXTERNAL_NOTE if pose.estimator == EXTERNAL else ""
-    return NOTE + unknown + matched + ways(next(iter(measurements.values()))[0])
+    return NOTE + unknown + matched + protocol_note(next(iter(measurements.values()))[0])
 
 
 def _costs(recipes: dict[str, Recipe], pose: PoseSettings) -> dict[str, Cost]:

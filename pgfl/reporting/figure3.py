@@ -10,9 +10,9 @@ from pgfl.errors import UserError
 from pgfl.reporting.evaluations import (
     Measured,
     check_comparable,
+    protocol_note,
     read_evaluation,
     read_evaluations,
-    ways,
 )
 from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import dataset_name, read_published
@@ -34,7 +34,7 @@ PANELS = {
 CURVES = dict(zip(COLUMNS, zip(METRICS.values(), STYLES, strict=False), strict=True))
 
 Sweeps = dict[str, dict[float, list[Path]]]
-"""For each weight and each of its values: the evaluation files, one a seed."""
+"""For each weight and each of its values: the evaluation files, one per seed."""
 
 
 def write_figure3(sweeps: Sweeps, experiment: str, out: Path | Outputs) -> None:
@@ -73,7 +73,7 @@ def write_figure3(sweeps: Sweeps, experiment: str, out: Path | Outputs) -> None:
     table = pd.DataFrame(rows)[order].fillna("")
     files = Outputs.of(out)
     write_text(files.main, table.to_csv(index=False, lineterminator="\n"))
-    save_figure(draw(table, experiment, ways(everything[0][0])), files.figure, dpi=150)
+    save_figure(draw(table, experiment, protocol_note(everything[0][0])), files.figure, dpi=150)
     save_trace(files.trace, [files.main, files.figure], experiment, cells)
 
 

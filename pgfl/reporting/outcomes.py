@@ -14,7 +14,7 @@ from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.ranked_list import Hit, RankedList
 
 Queries = dict[str, list[Path]]
-"""For each method: the `eval/{test set}.queries.csv` of its models, one a seed."""
+"""For each method: the `eval/{test set}.queries.csv` of its models, one per seed."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Outcomes:
     pids: dict[str, int]
     """Whom each gallery image shows."""
     found: dict[str, list[pd.DataFrame]]
-    """For each method: what `read_queries` gives, one a seed, a row for each of `queries`."""
+    """For each method: what `read_queries` gives, one per seed, a row for each of `queries`."""
 
     @property
     def test_set(self) -> str:

@@ -30,7 +30,7 @@ def draw_ranked_lists_of(
     methods' lists of the same queries stand above its own.
 
     Args:
-        files: what the evaluations noted of each query, one a seed.
+        files: what the evaluations noted of each query, one per seed.
         manifest: of the test set.
         experiment: where the models are from; anything but `paper` is marked as such.
         out: a PNG; its trace lies beside it unless it is named.

@@ -29,7 +29,7 @@ COLUMN, ROW_LABEL, HEAD, FOOT = 1.15, 1.35, 0.55, 0.8
 """Inches."""
 
 Students = dict[str, list[Path]]
-"""For each method: its `model.safetensors`, one a seed."""
+"""For each method: its `model.safetensors`, one per seed."""
 
 
 def draw_responses(

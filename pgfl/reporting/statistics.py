@@ -45,7 +45,7 @@ def paired_difference(
     are the same in all of them.
 
     Args:
-        first: one value a seed.
+        first: one value per seed.
         second: the other method's, in the same order.
         confidence: between 0 and 1.
 

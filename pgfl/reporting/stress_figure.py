@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,6 @@ from pgfl.errors import UserError
 from pgfl.reporting.outputs import Outputs
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.response_figure import Students, spread
-from pgfl.reporting.statistics import mean_text, std_text
 from pgfl.reporting.styles import METRICS, marked, save_figure, styled
 from pgfl.reporting.trace import Cell, save_trace
 from pgfl.retrieval.distances import Metric
@@ -57,7 +57,7 @@ def write_stress(
     """
     if not any(share > 0 for share in shares) or not all(0 <= share <= 1 for share in shares):
         raise UserError("--shares: needs numbers from 0 to 1, one of them above 0")
-    rows, cells = [], []
+    rows = []
     for method, models in students.items():
         runs = [
             stress(
@@ -72,26 +72,39 @@ def write_stress(
         ]
         for row in summarised(runs):
             rows.append({"method": method, "source": "reproduced", **row})
-            rows[-1] |= {"experiment": experiment, "seeds": str(len(models))}
-            place = f"{method}, {row['covered']} % covered, {row['side']}"
-            cells += [Cell(place, name, row[name], (*models, manifest)) for name in METRICS]
+            rows[-1] |= {"experiment": experiment, "seeds": len(models)}
     table = pd.DataFrame(rows)
+    printed = as_text(table)
+    cells = [
+        Cell(
+            f"{row['method']}, {row['covered']} % covered, {row['side']}",
+            name,
+            row[name],
+            (*students[row["method"]], manifest),
+        )
+        for row in printed.to_dict("records")
+        for name in METRICS
+    ]
     files = Outputs.of(out)
-    write_text(files.main, table.to_csv(index=False, lineterminator="\n"))
+    write_text(files.main, printed.to_csv(index=False, lineterminator="\n"))
     test_set = dataset_name(manifest.absolute().parent.name)
     figure = draw_stress(table, examples(manifest, shares), experiment, test_set)
     save_figure(figure, files.figure)
     save_trace(files.trace, [files.main, files.figure], experiment, cells)
 
 
-def summarised(runs: Sequence[pd.DataFrame]) -> list[dict[str, str]]:
+def summarised(runs: Sequence[pd.DataFrame]) -> list[dict[str, Any]]:
     """Each cover's numbers over the seeds, and after each share their mean over the sides.
 
     Args:
         runs: what `stress` found with each seed's model; the same covers in all of them.
+
+    Returns:
+        Rows of covered (percent), side, mean and sample standard deviation (`.std`, NaN for one
+        seed) of each metric in percent, and the numbers of images.
     """
     everything = pd.concat(dict(enumerate(runs)), names=["seed"]).reset_index("seed")
-    sizes = {name: str(runs[0][name].iloc[0]) for name in ("queries", "gallery")}
+    sizes = {name: int(runs[0][name].iloc[0]) for name in ("queries", "gallery")}
     rows = []
     for share, found in everything.groupby("covered"):
         groups = list(found.groupby("side", sort=False))
@@ -99,12 +112,22 @@ def summarised(runs: Sequence[pd.DataFrame]) -> list[dict[str, str]]:
             by_seed = found.groupby("seed")[list(METRICS)].mean()
             groups.append((MEAN, by_seed))
         for side, group in groups:
-            row = {"covered": f"{100 * share:.10g}", "side": str(side)}
+            row = {"covered": 100 * share, "side": str(side)}
             for name in METRICS:
-                row[name] = mean_text(list(group[name]))
-                row[f"{name}.std"] = std_text(list(group[name]))
+                values = group[name].to_numpy()
+                row[name] = np.mean(values)
+                row[f"{name}.std"] = np.std(values, ddof=1) if len(values) > 1 else np.nan
             rows.append(row | sizes)
     return rows
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows as they are printed: means with one decimal, deviations with two."""
+    printed = table.assign(covered=table["covered"].map("{:.10g}".format))
+    for name in METRICS:
+        printed[name] = table[name].map("{:.1f}".format)
+        printed[f"{name}.std"] = table[f"{name}.std"].map("{:.2f}".format, na_action="ignore")
+    return printed.fillna("")
 
 
 def examples(manifest: Path, shares: Sequence[float]) -> list[tuple[np.ndarray, str]]:
@@ -127,7 +150,7 @@ def draw_stress(
     """Covered queries above, Rank-1 and mAP over the covered share below.
 
     Args:
-        table: what the CSV holds, as text.
+        table: the CSV's columns, as numbers.
         pictures: uint8 images and the words below them.
         experiment: anything but `paper` is marked.
         test_set: named in the title.
@@ -150,7 +173,7 @@ def draw_stress(
     panels[0].set_ylabel("percent")
     first = table.iloc[0]
     panels[0].legend(frameon=False)
-    seeds = "one seed" if first["seeds"] == "1" else f"means over {first['seeds']} seeds"
+    seeds = "one seed" if first["seeds"] == 1 else f"means over {first['seeds']} seeds"
     below.supxlabel(
         f"{first['queries']} queries, {first['gallery']} gallery images, {seeds}. Line: mean over "
         "the four sides; whiskers: from the worst side to the best.",
@@ -161,9 +184,9 @@ def draw_stress(
 
 def _draw_curves(axes: Axes, table: pd.DataFrame, name: str) -> None:
     methods = list(dict.fromkeys(table["method"]))
-    steps = sorted(table["covered"].astype(float).unique())
+    steps = sorted(table["covered"].unique())
     for place, (method, style) in enumerate(styled(methods).items()):
-        rows = table[table["method"] == method].astype({"covered": float, name: float})
+        rows = table[table["method"] == method]
         line = rows[rows["side"].isin([NO_SIDE, MEAN])].set_index("covered")[name]
         sides = rows[rows["side"] != MEAN].groupby("covered")[name]
         # Side by side, so that one model's spread does not hide the other's.

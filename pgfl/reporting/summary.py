@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pgfl.reporting.evaluations import Measured, ways
+from pgfl.reporting.evaluations import Measured, protocol_note
 from pgfl.reporting.paper import dataset_name
 from pgfl.reporting.specs import PUBLISHED_AS, TableSpec
 from pgfl.reporting.statistics import paired_difference
@@ -13,7 +13,7 @@ NOT_MEASURED = "–"
 """A cell, for reading, of a data set that is left out; in CSV files it is empty."""
 
 Measurements = dict[tuple[str, str], list[Measured]]
-"""For each (variant, test set): one evaluation a seed, the same seeds in the same order."""
+"""For each (variant, test set): one evaluation per seed, the same seeds in the same order."""
 
 
 def heading(column: str) -> str:
@@ -94,7 +94,7 @@ def extent(measurements: Measurements, spec: TableSpec) -> str:
 
 def unusual(measurements: Measurements) -> str:
     """What is unusual in how features were matched, as sentences to append."""
-    return "".join(sorted({ways(measured[0]) for measured in measurements.values()}))
+    return "".join(sorted({protocol_note(measured[0]) for measured in measurements.values()}))
 
 
 def differences(measurements: Measurements, spec: TableSpec) -> pd.DataFrame:

@@ -35,7 +35,7 @@ PAIRED = (
 )
 
 Evaluations = dict[tuple[str, str], list[Path]]
-"""For each (variant, test set): the evaluation files, one a seed."""
+"""For each (variant, test set): the evaluation files, one per seed."""
 
 WARNING = (
     "> **Not the paper's experiment.** The reproduced rows are from `experiment: {experiment}`: "
@@ -140,7 +140,7 @@ def reproduced_numbers(
 
     Args:
         columns: `{test set}.{metric}`.
-        measured: for each test set, one evaluation a seed; none of those that are left out.
+        measured: for each test set, one evaluation per seed; none of those that are left out.
         experiment: the experiment they are from.
 
     Returns:

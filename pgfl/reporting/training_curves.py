@@ -36,7 +36,7 @@ COLUMNS = 5
 OTHERS = {"color": "0.72", "linewidth": 1, "zorder": 1}
 
 Histories = dict[str, list[Path]]
-"""For each model: its `history.csv`, one a seed."""
+"""For each model: its `history.csv`, one per seed."""
 
 
 def draw_training_curves(
@@ -104,7 +104,7 @@ def draw(
     """The figure: all columns of the histories, those that are no term last.
 
     Args:
-        shown: histories, one a seed.
+        shown: histories, one per seed.
         others: likewise, in light grey.
         title: above.
     """

@@ -34,7 +34,7 @@ def write_visibility(
     """Write `visibility.csv`, and the `.png` and the trace beside it.
 
     Args:
-        files: what the evaluations noted of each query, one a seed; the first method is the one
+        files: what the evaluations noted of each query, one per seed; the first method is the one
             that the others are compared with.
         manifest: of the test set.
         heatmaps: the store of its split `query`.

@@ -16,7 +16,7 @@ def progress(items: Iterable[Item], what: str, unit: int = 1, total: int = 0) ->
     Args:
         items: what to go through; sized, or give `total`.
         what: a few words before the numbers.
-        unit: images in an item, to show images a second.
+        unit: images in an item, to show images per second.
         total: the number of items.
     """
     total = total or (len(items) if isinstance(items, Sized) else 0)

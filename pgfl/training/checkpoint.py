@@ -79,7 +79,7 @@ def take_up(resume: Resume) -> dict[str, Any] | None:
     """The state that this run goes on from, or None where there is none.
 
     One of another run is moved aside, and said why; one that was moved aside before, and is this
-    run's, is taken back.
+    run's, is restored.
     """
     path = resume.path
     content = load_checkpoint(path)
@@ -107,7 +107,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
             content = _read(file)
         except Exception as error:  # torch raises many kinds for a damaged file
             why = str(error).partition("\n")[0]
-            other = "trying the one before" if file != found[-1] else "starting afresh"
+            other = "trying the one before" if file != found[-1] else "starting again from epoch 1"
             print(f"note: {file} is damaged ({why}): {other}")
             continue
         return content

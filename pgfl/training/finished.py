@@ -1,9 +1,9 @@
-"""Finished runs kept beside the resume state: what was trained already is not trained again.
+"""Finished runs archived beside the resume state: what was trained already is not trained again.
 
 Snakemake plans by files: heatmaps that somebody deleted and another run now needs are made again,
 and with them all that was ever made from them, though not a bit has changed. Training is too dear
-for that. A finished run's outputs are therefore hard-linked, and the very same run takes them
-back within seconds.
+for that. A finished run's outputs are therefore hard-linked, and the very same run restores them
+within seconds.
 """
 
 import os
@@ -24,8 +24,8 @@ from pgfl.runtime.files import (
 NAME = "run.json"
 
 
-def keep(outputs: Sequence[Path], identity: dict[str, Any], folder: Path) -> None:
-    """Keep a finished run.
+def archive_run(outputs: Sequence[Path], identity: dict[str, Any], folder: Path) -> None:
+    """Archive a finished run.
 
     Args:
         outputs: its files.
@@ -39,19 +39,19 @@ def keep(outputs: Sequence[Path], identity: dict[str, Any], folder: Path) -> Non
         write_json(temporary / NAME, {"identity": identity, "sha256": hashes})
 
 
-def take_back(outputs: Sequence[Path], identity: dict[str, Any], folder: Path) -> bool:
-    """Put a kept run's files back, if it is this very run and they are unharmed.
+def restore_run(outputs: Sequence[Path], identity: dict[str, Any], folder: Path) -> bool:
+    """Put an archived run's files back, if it is this very run and they are unharmed.
 
     Returns:
         Whether it did; if not, nothing has changed.
     """
     try:
-        kept = read_json(folder / NAME)
+        archived = read_json(folder / NAME)
     except UserError:
         return False
     files = [folder / output.name for output in outputs]
-    if kept["identity"] != identity or not all(
-        file.is_file() and file_hash(file) == kept["sha256"].get(file.name) for file in files
+    if archived["identity"] != identity or not all(
+        file.is_file() and file_hash(file) == archived["sha256"].get(file.name) for file in files
     ):
         return False
     for file, output in zip(files, outputs, strict=True):

@@ -104,7 +104,7 @@ class Live:
             self._board.flush()
 
     def _speed(self, meter: Meter, steps: int) -> tuple[float, float]:
-        """Images a second in this epoch, and the seconds that are left of it."""
+        """Images per second in this epoch, and the seconds that are left of it."""
         seconds = max(time.monotonic() - self._start, 1e-9)
         return meter.steps * self.images / seconds, seconds * (steps / meter.steps - 1)
 

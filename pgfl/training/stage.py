@@ -31,7 +31,7 @@ from pgfl.runtime.provenance import code_hash, environment, git_commit
 from pgfl.training.arithmetic import fabric_precision, set_switches
 from pgfl.training.checkpoint import Resume, remove_checkpoint
 from pgfl.training.data import EpochSampler, TrainingImages, loader_deaths_said, make_loader
-from pgfl.training.finished import keep, take_back
+from pgfl.training.finished import archive_run, restore_run
 from pgfl.training.live import Live
 from pgfl.training.loop import History, fit
 from pgfl.training.parallel import launch, make_fabric, synchronise_norms
@@ -107,7 +107,7 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     """Train one variant with one seed.
 
     Each file of the run is written whole. An interrupted run goes on after its last whole epoch;
-    one that has finished before is taken back as it was.
+    one that has finished before is restored as it was.
 
     Args:
         inputs: what to train on.
@@ -141,9 +141,9 @@ def run_training(inputs: Inputs, recipe: Recipe, seed: int, job: Job) -> None:
     # Raises where the batches cannot be dealt, before there are processes to report it.
     EpochSampler(images.labels, recipe, seed, processes=job.devices)
     identity = _identity(inputs, recipe, seed)
-    if take_back(job.files.all, identity, job.finished):
+    if restore_run(job.files.all, identity, job.finished):
         print(
-            f"{job.files.model}: trained before with the same settings, code and data: taken back "
+            f"{job.files.model}: trained before with the same settings, code and data: restored "
             f"from {job.finished} (delete that folder to train it anew)"
         )
         return
@@ -213,7 +213,7 @@ def _train(
             "model_sha256": file_hash(files.model),
         },
     )
-    keep(files.all, identity, job.finished)
+    archive_run(files.all, identity, job.finished)
     remove_checkpoint(resume.path)
     status.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pgfl.runtime.messages import few
 from pgfl.untrusted.pickled import Named, Stored, read_pickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -89,7 +90,8 @@ class ZipFile(TorchFile):
         names = self.archive.namelist()
         roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise ValueError(f"a zip archive that torch.save did not write, with {_few(names)}")
+            inside = ", ".join(few([ascii(name) for name in names]))
+            raise ValueError(f"a zip archive that torch.save did not write, with {inside}")
         self.root = roots[0]
         if f"{self.root}constants.pkl" in names:
             raise ValueError("a TorchScript program; give a state dict saved with torch.save")
@@ -186,7 +188,3 @@ def _dtype(value: Any) -> torch.dtype:
 
 def _flat(content: bytearray, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(map(ascii, names[:3])) + (" …" if len(names) > 3 else "")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pgfl.errors import UserError
+from pgfl.runtime.messages import few
 from pgfl.untrusted.pickled import Named, entries
 from pgfl.untrusted.recognise import seems_to_be
 from pgfl.untrusted.seal import is_intact
@@ -314,8 +315,7 @@ def _is_counter(key: str) -> bool:
 
 
 def _few(keys: Iterable[Any]) -> str:
-    shown = sorted(map(_plain, keys))
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+    return ", ".join(few(sorted(map(_plain, keys))))
 
 
 def _plain(key: Any) -> str:

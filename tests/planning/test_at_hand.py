@@ -24,7 +24,7 @@ def look(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def find(*present, **settings):
-        monkeypatch.setenv(LACKING, "")  # so that what is set is taken back at the end
+        monkeypatch.setenv(LACKING, "")  # so that what is set is undone at the end
         monkeypatch.delenv(LACKING)
         (tmp_path / "archives").mkdir(exist_ok=True)
         for name in present:

@@ -165,7 +165,7 @@ def test_maps_that_are_not_finite_stop_the_stage_by_name(
         make_heatmaps(person_folder, "train", too_large_weights, target, settings, state)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{too_large_weights}: hrnet_small gives NaN or infinite maps")
-    assert "0.png, 1.png, 2.png, " in line and "1-1.png and 6 more; " in line
+    assert "0.png, 1.png, 2.png, " in line and "1-1.png, and 6 more; " in line
     assert not target.exists() and not list(state.rglob("*.npz"))
 
 

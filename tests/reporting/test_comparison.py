@@ -17,7 +17,7 @@ MAP = {"baseline": (30.0, 32.0), "mine": (33.0, 35.5), "other": (29.0, 31.5)}
 
 @pytest.fixture
 def compare(make_run):
-    """Writes a comparison of made-up evaluations, one a seed; Rank-1 is mAP plus one."""
+    """Writes a comparison of made-up evaluations, one per seed; Rank-1 is mAP plus one."""
 
     def compare(values, test_sets, against, experiment):
         files = {

@@ -6,7 +6,13 @@ import pytest
 from PIL import Image
 
 from pgfl.errors import UserError
-from pgfl.reporting.stress_figure import draw_stress, examples, summarised, write_stress
+from pgfl.reporting.stress_figure import (
+    as_text,
+    draw_stress,
+    examples,
+    summarised,
+    write_stress,
+)
 from pgfl.retrieval.obstacles import SIDES, covered
 from pgfl.retrieval.stress import covers, stress
 from pgfl.runtime.files import read_json
@@ -23,8 +29,12 @@ def run(plus):
     return pd.DataFrame(rows).assign(queries=7, gallery=9)
 
 
+def printed(runs):
+    return as_text(pd.DataFrame(summarised(runs))).to_dict("records")
+
+
 def test_rows_are_means_over_seeds_then_over_sides():
-    rows = summarised([run(0), run(3)])
+    rows = printed([run(0), run(3)])
     assert [(row["covered"], row["side"]) for row in rows] == [
         ("0", "none"),
         *(("30", side) for side in (*SIDES, "mean")),
@@ -36,8 +46,8 @@ def test_rows_are_means_over_seeds_then_over_sides():
     assert mean["rank1"] == f"{np.mean([49, 48, 47, 46]) + 1.5:.1f}"
     assert mean["mAP"] == f"{np.mean([38, 36, 34, 32]) + 1.5:.1f}"
     assert mean["rank1.std"] == "2.12"
-    assert all((row["queries"], row["gallery"]) == ("7", "9") for row in rows)
-    assert [row["mAP.std"] for row in summarised([run(0)])] == [""] * 11
+    assert all((row["queries"], row["gallery"]) == (7, 9) for row in rows)
+    assert [row["mAP.std"] for row in printed([run(0)])] == [""] * 11
 
 
 def test_examples_are_covered_from_one_side_after_the_other(ranked):
@@ -52,7 +62,7 @@ def test_examples_are_covered_from_one_side_after_the_other(ranked):
 
 def test_curves_are_means_and_whiskers_reach_from_side_to_side():
     rows = [
-        {"method": method, "seeds": "1", **row}
+        {"method": method, "seeds": 1, **row}
         for method, plus in (("Baseline", 0), ("PGFL-KD", 5))
         for row in summarised([run(plus)])
     ]

@@ -123,7 +123,7 @@ def test_the_very_same_run_is_taken_back_and_any_other_trained(
     monkeypatch.setattr(loop, "learning_rate", lambda s, e: epochs.append(e) or rate(s, e))
     assert train(data, make_recipe(), out) == undisturbed[1]
     assert (out / "provenance.json").is_file() and epochs == []
-    assert f"taken back from {out / 'state/finished'}" in capsys.readouterr().out
+    assert f"restored from {out / 'state/finished'}" in capsys.readouterr().out
     train(data, make_recipe(epochs=1), out)
     assert epochs == [0]
 
@@ -338,7 +338,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(
     assert train(data, make_recipe(), tmp_path) == undisturbed[1]
     said = capsys.readouterr().out
     assert "checkpoint.pt is damaged (its checksum is wrong)" in said
-    assert ("starting afresh" in said) == both
+    assert ("starting again from epoch 1" in said) == both
     assert ("going on after epoch 1 of 3" in said) != both
 
 

@@ -490,7 +490,7 @@ def test_heatmaps_that_are_made_again_train_nothing_again(copied):
     assert set(copied.planned("--", *targets)) == {heatmaps} | trained({(OD, "sab")})
     copied.snakemake("--", *targets)
     assert model.read_bytes() == before
-    assert "taken back from" in (copied.root / "logs" / run / "train.log").read_text()
+    assert "restored from" in (copied.root / "logs" / run / "train.log").read_text()
     assert copied.planned("--", *targets) == []
 
 

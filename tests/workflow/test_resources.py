@@ -1,6 +1,5 @@
 """What jobs may take: GPUs, cores and memory. The commands are stand-ins that only take time."""
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,28 +123,7 @@ def test_a_training_gets_cores_and_memory_for_each_device_and_one_node(project, 
     assert "mem_mb=settings.resources.train_memory * settings.resources.devices," in rule
 
 
-def test_every_rule_says_its_memory_and_those_with_a_network_their_gpu():
-    # A report of heatmaps and the counting of operations stay on the CPU.
-    without = {"pose_report", "feature_table"}
-    for path in RULES.glob("*.smk"):
-        for name, body in re.findall(r"(?ms)^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text()):
-            assert "mem_mb=" in body, name
-            network = "resources.memory" in body or "resources.train_memory" in body
-            assert ("gpu=" in body) == (network and name not in without), name
-            assert "threads:" in body or "gpu=" not in body, name
-
-
 def test_jobs_beside_cores_would_lift_the_limit_and_is_refused(project):
     code, output = project.snakemake("-j", "2", check=False)
     assert code != 0 and "Say --cores N instead of --jobs N or -j N." in output
     assert not (project.root / "data").exists()
-
-
-def test_the_docs_name_every_rule_that_asks_for_a_gpu():
-    asking = set()
-    for file in RULES.glob("*.smk"):
-        for block in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
-            if re.search(r"^        gpu=", block, re.MULTILINE):
-                asking.add(block.partition(":")[0])
-    text = (RULES.parents[1] / "docs" / "cluster.md").read_text()
-    assert len(asking) > 5 and set(re.findall(r"(\w+):gpu=0", text)) == asking

@@ -3,38 +3,42 @@ import atexit
 import json
 import os
 import re
-import shlex
-import subprocess
 import sys
-from functools import cache
+from functools import partial
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
-from pgfl.planning.at_hand import find_at_hand, is_assembled, left_out_lines
 from pgfl.config.load import check_tables, label, load_config
-from pgfl.datasets.archives import stamp as stamp_of_folder
+from pgfl.config.sources import WEIGHTS
 from pgfl.datasets.registry import DATASETS, SOURCES, TRAIN_SET
-from pgfl.datasets.taken import stamp_of
-from pgfl.errors import UserError, fail, or_exit
-from pgfl.runtime.messages import short_number
+from pgfl.errors import or_exit
+from pgfl.planning.arguments import any_of, as_json, json_option, option
+from pgfl.planning.at_hand import find_at_hand, is_assembled
+from pgfl.planning.beginning import in_the_way
+from pgfl.planning.code import evaluation_code, reading_code
 from pgfl.planning.failures import explain
+from pgfl.planning.heatmaps import WEIGHTS_FOLDER, HeatmapPlan, pose_weights, warnings_of
+from pgfl.planning.own_files import OwnFiles, sizes
+from pgfl.planning.results import Results, all_paths, run_folder
+from pgfl.planning.shares import threads_beside
+from pgfl.planning.targets import check_targets, is_own_file
+from pgfl.pose.estimators import architecture_code
+from pgfl.pose.origin import check_links
+from pgfl.pose.settings import EXTERNAL
+from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
+from pgfl.reporting.specs import TABLES
 from pgfl.runtime.locks import join
 from pgfl.runtime.machine import memory_mb, visible_gpus
-from pgfl.untrusted.obtain import find as find_source
 from pgfl.runtime.orphans import SNAKEMAKE
-from pgfl.pose.estimators import SMALL_WEIGHTS, architecture_code
 from pgfl.runtime.provenance import code_hash
-from pgfl.nn.settings import TIMM
-from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
-from pgfl.reporting.specs import SWEPT_ON, TABLES
-from pgfl.planning.targets import check_targets, is_own_file
 
 settings = or_exit(load_config, config)
 # A table that is gone must not pass for "nothing to be done" because its copy is still there.
 or_exit(check_tables, settings)
 
 EXPERIMENT = settings.experiment
+RUN = run_folder(EXPERIMENT, "{train}", "{variant}", "{seed}")
 LABEL = label(settings)  # beside numbers
 RESULTS = settings.results
 ARCHIVES = f"data/{EXPERIMENT}/archives"
@@ -42,17 +46,15 @@ ENVIRONMENT = os.path.join(workflow.basedir, "envs", "pgfl.yaml")
 DATASET_OF = {source.name: dataset for dataset, source in SOURCES.items()}
 DRAWN = [name for name, dataset in DATASET_OF.items() if settings.is_synthetic(dataset)]
 BROUGHT = [name for name in DATASET_OF if name not in DRAWN]
-AT_HAND = or_exit(find_at_hand, settings)
+OWN = OwnFiles(settings)
+HEATMAPS = HeatmapPlan(settings)
+RESULT = Results(settings, or_exit(find_at_hand, settings), HEATMAPS)
+or_exit(check_links, HEATMAPS.files)
 
 # `python` in a rule is the one that runs Snakemake, also where the venv is not activated.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 # The stages end when this process does.
 os.environ[SNAKEMAKE] = str(os.getpid())
-
-
-def any_of(names):
-    """A wildcard constraint that matches exactly these names, or nothing at all."""
-    return "|".join(re.escape(name) for name in sorted(names)) or r"(?!)"
 
 
 wildcard_constraints:
@@ -78,38 +80,7 @@ if GPUS:
     workflow.global_resources.setdefault("gpu", GPUS)
 if RUNS_HERE:
     workflow.global_resources.setdefault("mem_mb", memory_mb())
-
-
-def beside_gpus(threads, gpus=1):
-    """Threads of a job that wants so many for each of its GPUs.
-
-    At most its part of the cores, so that no GPU lies idle.
-    """
-    if not GPUS or not CORES:
-        return threads * gpus
-    return max(1, min(threads * gpus, CORES * gpus // GPUS))
-
-
-def as_json(value):
-    """Settings as one canonical string: a rule's parameter and its command's argument."""
-    return json.dumps(value, sort_keys=True)
-
-
-def section(name):
-    """A top-level section of the configuration as JSON."""
-    return as_json(getattr(settings, name).model_dump(mode="json"))
-
-
-def stop_if_networks_do_not_fit(jobs):
-    """Only timm knows how many channels its networks have: it is asked before hours are spent."""
-    recipes = [settings.recipe(job.wildcards.variant) for job in jobs if job.rule.name == "train"]
-    timms = [recipe for recipe in recipes if recipe.model.backbone.startswith(TIMM)]
-    reads = {"method", "model", "settings"}
-    for given in {as_json(one.model_dump(mode="json", include=reads)) for one in timms}:
-        command = [sys.executable, "-m", "pgfl", "config", "fits", "--settings", given]
-        answer = subprocess.run(command, capture_output=True, text=True)
-        if answer.returncode != 0:
-            raise WorkflowError(f"Nothing was started.\n{answer.stderr.strip()}")
+beside_gpus = partial(threads_beside, cores=CORES, all_gpus=GPUS)
 
 
 def unknown_targets():
@@ -124,7 +95,7 @@ def unknown_targets():
         target
         for target in given.targets
         if not workflow.is_rule(target)
-        and (forced or target in OWN_HEATMAPS or not is_own_file(target))
+        and (forced or target in HEATMAPS.own or not is_own_file(target))
         and not any(rule.is_producer(os.path.relpath(target)) for rule in workflow.rules)
     ]
 
@@ -138,18 +109,8 @@ def say_who_else_is_here():
     if {"--nolock", "--unlock"} & set(sys.argv):
         return
     presence, others = join(Path(".snakemake/pgfl"))
-    if others:
-        atexit.register(
-            say,
-            f"Another Snakemake is at work in this folder ({others}). Wait until it is done, or "
-            "stop it, then type the same command again. No --unlock while it runs.",
-        )
-    elif any(Path(".snakemake/locks").glob("*")):
-        atexit.register(
-            say,
-            "The last Snakemake here was killed. Type `snakemake --unlock`, then the same command "
-            "goes on where it was.",
-        )
+    if line := in_the_way(others, locked=any(Path(".snakemake/locks").glob("*"))):
+        atexit.register(say, line)
 
 
 def say(*lines):
@@ -160,17 +121,3 @@ def say_what_failed():
     """At the very end of a failed run: what each failed job said itself, or how to go on."""
     logs = sorted({str(log) for job in workflow.scheduler.failed for log in job.log})
     say("", *explain(logs), "")
-
-
-def run_folder(train, variant, seed):
-    return f"runs/{EXPERIMENT}/{train}/{variant}/seed{seed}"
-
-
-def sizes(paths):
-    """Sizes of a user's files: a file that is replaced by an older one has no newer time."""
-    return [os.path.getsize(path) for path in paths]
-
-
-def option(name, value):
-    """`--name VALUE`, quoted for the shell, or nothing."""
-    return f"--{name} {shlex.quote(str(value))}" if value else ""

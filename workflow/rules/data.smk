@@ -1,12 +1,6 @@
 # Archives -> images -> manifests.
 
 
-def code_of(module, dataset):
-    """The code that reads a data set; how the demo draws people is none of it."""
-    modules = (f"pgfl.datasets.{name}" for name in (module, dataset))
-    return code_hash(*modules, without=["pgfl.datasets.synthetic.people"])
-
-
 rule draw_archive:
     # In the demo and the study: small synthetic archives in the real ones' layout.
     output:
@@ -16,7 +10,7 @@ rule draw_archive:
         archive=any_of(DRAWN),
     params:
         dataset=lambda w: DATASET_OF[w.archive],
-        settings=section("synthetic"),
+        settings=as_json(settings.synthetic),
         code=lambda w: code_hash(
             "pgfl.datasets.synthetic.archives", f"pgfl.datasets.{DATASET_OF[w.archive]}"
         ),
@@ -33,42 +27,6 @@ rule draw_archive:
         " --joints {output.joints:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
-@cache
-def own_source(dataset):
-    """The user's own archive or unpacked folder of a data set, where one can be seen from here."""
-    own = settings.archives.files.get(dataset)
-    folder = Path(settings.archives.folder)
-    return or_exit(find_source, SOURCES[dataset], folder, Path(own) if own else None)
-
-
-def own_archive(wildcards):
-    """The user's own file for an archive."""
-    own = own_source(DATASET_OF[wildcards.archive])
-    return [str(own)] if own is not None and own.is_file() else []
-
-
-def unpacked(dataset):
-    """The folder that a data set lies in unpacked; nothing where it comes in an archive."""
-    own = None if settings.is_synthetic(dataset) else own_source(dataset)
-    return str(own) if own is not None and own.is_dir() else ""
-
-
-def archive_of(dataset):
-    """The archive that a data set is unpacked from, if it is."""
-    return [] if unpacked(dataset) else [f"{ARCHIVES}/{SOURCES[dataset].name}"]
-
-
-@cache
-def unpacked_stamp(dataset):
-    """Another value where files of an unpacked data set came, went or changed."""
-    folder = unpacked(dataset)
-    try:
-        return stamp_of_folder(dataset, Path(folder)) if folder else ""
-    except UserError as error:
-        # Not an exception: Snakemake would put a traceback of its own around it.
-        fail(UserError(f"{SOURCES[dataset].title}: {error}"))
-
-
 # Whatever comes as lists is laid out from them, all else as it is.
 LISTS_ONLY = set() if is_assembled(settings) else {"occluded_duke"}
 
@@ -76,7 +34,7 @@ LISTS_ONLY = set() if is_assembled(settings) else {"occluded_duke"}
 rule get_archive:
     # Found in the user's folder or downloaded; always checked.
     input:
-        own_archive,
+        lambda w: or_exit(OWN.archive, DATASET_OF[w.archive]),
     output:
         archive=f"{ARCHIVES}/{{archive}}",
     wildcard_constraints:
@@ -86,7 +44,7 @@ rule get_archive:
         folder=settings.archives.folder,
         file=lambda w: option("file", settings.archives.files.get(DATASET_OF[w.archive])),
         url=lambda w: option("url", settings.archives.urls.get(w.archive)),
-        size=lambda w: sizes(own_archive(w)),
+        size=lambda w: sizes(OWN.archive(DATASET_OF[w.archive])),
     log:
         f"logs/{ARCHIVES}/{{archive}}.log",
     conda:
@@ -105,15 +63,15 @@ rule get_archive:
 rule extract:
     # From an archive, or from the folder that the user unpacked one to, which is only read.
     input:
-        lambda w: archive_of(w.dataset),
+        lambda w: or_exit(OWN.packed, w.dataset),
     output:
         directory(f"data/{EXPERIMENT}/{{dataset}}/images"),
     wildcard_constraints:
         dataset=any_of(set(SOURCES) - LISTS_ONLY),
     params:
-        source=lambda w: unpacked(w.dataset) or archive_of(w.dataset)[0],
-        stamp=lambda w: unpacked_stamp(w.dataset),
-        code=lambda w: code_of("archives", w.dataset),
+        source=lambda w: OWN.place(w.dataset),
+        stamp=lambda w: or_exit(OWN.unpacked_stamp, w.dataset),
+        code=lambda w: reading_code("pgfl.datasets.archives", f"pgfl.datasets.{w.dataset}"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
     conda:
@@ -130,13 +88,13 @@ rule extract:
 rule extract_lists:
     # Occluded-Duke is three lists of DukeMTMC-reID's file names.
     input:
-        lambda w: archive_of("occluded_duke"),
+        lambda w: or_exit(OWN.packed, "occluded_duke"),
     output:
         directory(f"data/{EXPERIMENT}/occluded_duke/lists"),
     params:
-        source=lambda w: unpacked("occluded_duke") or archive_of("occluded_duke")[0],
-        stamp=lambda w: unpacked_stamp("occluded_duke"),
-        code=code_of("archives", "occluded_duke"),
+        source=lambda w: OWN.place("occluded_duke"),
+        stamp=lambda w: or_exit(OWN.unpacked_stamp, "occluded_duke"),
+        code=reading_code("pgfl.datasets.archives", "pgfl.datasets.occluded_duke"),
     log:
         f"logs/data/{EXPERIMENT}/occluded_duke/lists.log",
     conda:
@@ -159,7 +117,7 @@ rule lay_out_occluded_duke:
     wildcard_constraints:
         dataset=any_of(LISTS_ONLY),
     params:
-        code=code_of("occluded_duke", "dukemtmc_reid"),
+        code=reading_code("pgfl.datasets.occluded_duke", "pgfl.datasets.dukemtmc_reid"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/images.log",
     conda:
@@ -181,7 +139,7 @@ rule crop_partial_duke:
         directory(f"data/{EXPERIMENT}/partial_duke/images"),
     params:
         seed=settings.partial_duke.seed,
-        code=code_of("partial_duke", "dukemtmc_reid"),
+        code=reading_code("pgfl.datasets.partial_duke", "pgfl.datasets.dukemtmc_reid"),
     log:
         f"logs/data/{EXPERIMENT}/partial_duke/images.log",
     conda:
@@ -206,7 +164,7 @@ rule manifest:
     params:
         # The published numbers hold for the published archives only.
         published=lambda w: "--no-check-published" if settings.is_synthetic(w.dataset) else "",
-        code=lambda w: code_of("manifest", w.dataset),
+        code=lambda w: reading_code("pgfl.datasets.manifest", f"pgfl.datasets.{w.dataset}"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
     conda:
@@ -221,22 +179,6 @@ rule manifest:
         " --counts {output.counts:q} {params.published} 2>&1 | tee {log:q}"
 
 
-def own_images(wildcards):
-    """The folder that the image names of a user's own table start from."""
-    return str(settings.datasets[wildcards.dataset].files[1])
-
-
-def photographs(wildcards):
-    """Another value where the listed photographs are no longer those that were taken."""
-    table = settings.datasets[wildcards.dataset].table
-    folder = f"data/{EXPERIMENT}/{wildcards.dataset}"
-    try:
-        return option("stamp", stamp_of(Path(table), Path(own_images(wildcards)), Path(folder)))
-    except UserError as error:
-        # Not an exception: Snakemake would put a traceback of its own around it.
-        fail(UserError(f"setting datasets.{wildcards.dataset}: {error}"))
-
-
 rule take_own_dataset:
     input:
         lambda w: settings.datasets[w.dataset].table,
@@ -247,8 +189,8 @@ rule take_own_dataset:
     wildcard_constraints:
         dataset=any_of(settings.datasets),
     params:
-        images=own_images,
-        stamp=photographs,
+        images=lambda w: OWN.images_folder(w.dataset),
+        stamp=lambda w: option("stamp", or_exit(OWN.photographs_stamp, w.dataset)),
         code=code_hash("pgfl.datasets.custom"),
     log:
         f"logs/data/{EXPERIMENT}/{{dataset}}/manifest.log",
@@ -278,9 +220,7 @@ rule contact_sheet:
             labels={"picture": "Partial-Duke"},
         ),
     params:
-        code=code_hash(
-            "pgfl.reporting.contact_sheet", without=["pgfl.datasets.synthetic.people"]
-        ),
+        code=reading_code("pgfl.reporting.contact_sheet"),
     log:
         f"logs/{RESULTS}/partial_duke.log",
     conda:

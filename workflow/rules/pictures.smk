@@ -1,26 +1,8 @@
 # Pictures of what became of single queries, and of the trainings: baseline beside PGFL-KD.
 
-PICTURED = RESPONSES_OF
-
-
-def models_of(test_set, variants, file):
-    """A file of each model that a test set is ranked with: method -> one file a seed."""
-    return {
-        method: [
-            f"{run_folder(settings.trained_on(test_set), variant, seed)}/{file}"
-            for seed in settings.seeds
-        ]
-        for method, variant in variants.items()
-    }
-
-
-def queries_of(test_set):
-    return models_of(test_set, PICTURED, f"eval/{test_set}.queries.csv")
-
-
 rule ranked_lists:
     input:
-        queries=lambda w: all_paths(queries_of(w.dataset)),
+        queries=lambda w: all_paths(RESULT.queries(w.dataset)),
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
         images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
@@ -32,7 +14,7 @@ rule ranked_lists:
         ),
         trace=f"{RESULTS}/ranked_lists/{{dataset}}.trace.json",
     params:
-        queries=lambda w: as_json(queries_of(w.dataset)),
+        queries=lambda w: as_json(RESULT.queries(w.dataset)),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.ranked_lists"),
     log:
@@ -51,10 +33,10 @@ rule ranked_lists:
 
 rule failures:
     input:
-        queries=all_paths(queries_of(FEATURE_TEST_SET)),
+        queries=all_paths(RESULT.queries()),
         manifest=FEATURE_MANIFEST,
         images=FEATURE_IMAGES,
-        heatmaps=heatmaps_file(FEATURE_TEST_SET, "query"),
+        heatmaps=HEATMAPS.file(FEATURE_TEST_SET, "query"),
     output:
         page=report(
             f"{RESULTS}/failures.html",
@@ -64,8 +46,8 @@ rule failures:
         ),
         trace=f"{RESULTS}/failures.trace.json",
     params:
-        queries=as_json(queries_of(FEATURE_TEST_SET)),
-        own_heatmaps=own_stamps([heatmaps_file(FEATURE_TEST_SET, "query")]),
+        queries=as_json(RESULT.queries()),
+        own_heatmaps=HEATMAPS.own_stamps([HEATMAPS.file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.failures"),
     log:
@@ -85,9 +67,9 @@ rule failures:
 
 rule visibility:
     input:
-        queries=all_paths(queries_of(FEATURE_TEST_SET)),
+        queries=all_paths(RESULT.queries()),
         manifest=FEATURE_MANIFEST,
-        heatmaps=heatmaps_file(FEATURE_TEST_SET, "query"),
+        heatmaps=HEATMAPS.file(FEATURE_TEST_SET, "query"),
     output:
         csv=f"{RESULTS}/visibility.csv",
         figure=report(
@@ -98,8 +80,8 @@ rule visibility:
         ),
         trace=f"{RESULTS}/visibility.trace.json",
     params:
-        queries=as_json(queries_of(FEATURE_TEST_SET)),
-        own_heatmaps=own_stamps([heatmaps_file(FEATURE_TEST_SET, "query")]),
+        queries=as_json(RESULT.queries()),
+        own_heatmaps=HEATMAPS.own_stamps([HEATMAPS.file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.visibility"),
     log:
@@ -119,7 +101,7 @@ rule visibility:
 
 rule stress_test:
     input:
-        models=lambda w: all_paths(models_of(w.dataset, PICTURED, "model.safetensors")),
+        models=lambda w: all_paths(RESULT.students(w.dataset)),
         manifest=f"data/{EXPERIMENT}/{{dataset}}/manifest.csv",
         images=f"data/{EXPERIMENT}/{{dataset}}/images",
     output:
@@ -132,7 +114,7 @@ rule stress_test:
         ),
         trace=f"{RESULTS}/stress_{{dataset}}.trace.json",
     params:
-        students=lambda w: as_json(models_of(w.dataset, PICTURED, "model.safetensors")),
+        students=lambda w: as_json(RESULT.students(w.dataset)),
         shares=",".join(f"{share:g}" for share in settings.stress.shares),
         metric=settings.evaluation.metric,
         feature=settings.evaluation.feature,
@@ -157,23 +139,10 @@ rule stress_test:
         " --figure {output.figure:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
-CURVES = models_of(FEATURE_TEST_SET, PICTURED, "history.csv")
-OTHER_CURVES = models_of(
-    FEATURE_TEST_SET,
-    {
-        variant: variant
-        for number in (6, 7)
-        for variant in TABLES[number].reproduced.values()
-        if variant not in PICTURED.values()
-    },
-    "history.csv",
-)
-
-
 rule training_curves:
     input:
-        all_paths(CURVES),
-        all_paths(OTHER_CURVES),
+        all_paths(RESULT.curves()),
+        all_paths(RESULT.other_curves()),
     output:
         figure=report(
             f"{RESULTS}/training_curves.png",
@@ -183,8 +152,8 @@ rule training_curves:
         ),
         trace=f"{RESULTS}/training_curves.trace.json",
     params:
-        histories=as_json(CURVES),
-        others=as_json(OTHER_CURVES),
+        histories=as_json(RESULT.curves()),
+        others=as_json(RESULT.other_curves()),
         trained_on=settings.trained_on(FEATURE_TEST_SET),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.training_curves"),

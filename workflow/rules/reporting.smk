@@ -1,80 +1,19 @@
 # The deliverables: nothing but what people read goes to results/.
 
-PICTURE = ["png", "trace.json"]
-TABLE = ["csv", "md", "trace.json"]
-
-
-def no_images(*datasets):
-    """The files that are missing, where a result is of some data sets' images and none is here."""
-    return AT_HAND.cannot(datasets, images=True)
-
-
-def no_evaluation(*test_sets):
-    """The same, where it is of evaluations on some test sets."""
-    return AT_HAND.cannot(test_sets)
-
-
-# Every result by its name in results/: its kinds of file, and what it cannot be made without.
-OFFERED = {
-    "table1": (TABLE, no_images(*TRAIN_SET)),
-    **{f"table{number}": (TABLE, no_evaluation(*TABLES[number].test_sets)) for number in TABLES},
-    **{f"table{number}": (TABLE, no_evaluation(FEATURE_TEST_SET)) for number in (8, 9)},
-    "figure1": (PICTURE, no_evaluation(FEATURE_TEST_SET)),
-    "figure3": (["csv", *PICTURE], no_evaluation(SWEPT_ON)),
-    "figure4": (["csv", *PICTURE], no_evaluation(FEATURE_TEST_SET)),
-    **{
-        f"compare_{name}": (["csv", "md", *PICTURE], no_evaluation(*comparison.test_sets))
-        for name, comparison in settings.comparisons.items()
-    },
-    "heatmaps": (["png", "html"], no_images("occluded_duke")),
-    "partial_duke": (["png"], no_images("partial_duke")),
-    **{f"ranked_lists/{name}": (PICTURE, no_evaluation(name)) for name in TRAIN_SET},
-    "failures": (["html", "trace.json"], no_evaluation(FEATURE_TEST_SET)),
-    "visibility": (["csv", *PICTURE], no_evaluation(FEATURE_TEST_SET)),
-    "training_curves": (PICTURE, no_evaluation(FEATURE_TEST_SET)),
-    **{
-        f"stress_{name}": (["csv", *PICTURE], no_evaluation(name))
-        for name in settings.stress.test_sets
-    },
-}
-
-
-def every_deliverable(without=()):
-    """The files of all results but some."""
-    return [
-        f"{RESULTS}/{name}.{kind}"
-        for name, (kinds, _) in OFFERED.items()
-        if name not in without
-        for kind in kinds
-    ]
-
-
-NOT_MADE = {name: missing for name, (_, missing) in OFFERED.items() if missing}
 # What `rule all` makes and the report shows.
-DELIVERABLES = every_deliverable(without=NOT_MADE)
+DELIVERABLES = RESULT.deliverables()
 CAPTIONS = sorted(
     os.path.relpath(path) for path in Path(workflow.basedir, "workflow/report").glob("*.rst")
 )
 PUBLISHED_TABLES = os.path.relpath(os.path.join(workflow.basedir, "pgfl/reporting/published"))
 
 
-COUNTS_LEFT_OUT = AT_HAND.left_out(TRAIN_SET, images=True)
-MANIFESTS = {
-    dataset: f"data/{EXPERIMENT}/{dataset}/manifest.csv"
-    for dataset in TRAIN_SET
-    if dataset not in COUNTS_LEFT_OUT
-}
-
-
-def left_out(datasets):
-    """The option that names what a table goes without; nothing where it is whole."""
-    return option("left-out", as_json(datasets)) if datasets else ""
-
-
 rule dataset_table:
     input:
-        manifests=list(MANIFESTS.values()),
-        counts=[path.replace("manifest.csv", "counts.json") for path in MANIFESTS.values()],
+        manifests=list(RESULT.manifests().values()),
+        counts=[
+            path.replace("manifest.csv", "counts.json") for path in RESULT.manifests().values()
+        ],
     output:
         csv=report(
             f"{RESULTS}/table1.csv",
@@ -85,13 +24,11 @@ rule dataset_table:
         markdown=f"{RESULTS}/table1.md",
         trace=f"{RESULTS}/table1.trace.json",
     params:
-        manifests=as_json(MANIFESTS),
-        left_out=left_out(COUNTS_LEFT_OUT),
+        manifests=as_json(RESULT.manifests()),
+        left_out=json_option("left-out", RESULT.uncounted),
         experiment=EXPERIMENT,
-        code=code_hash(
-            "pgfl.reporting.dataset_table",
-            *(f"pgfl.datasets.{name}" for name in DATASETS),
-            without=["pgfl.datasets.synthetic.people"],
+        code=reading_code(
+            "pgfl.reporting.dataset_table", *(f"pgfl.datasets.{name}" for name in DATASETS)
         ),
     log:
         f"logs/{RESULTS}/table1.log",
@@ -107,42 +44,9 @@ rule dataset_table:
         " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
-def evaluation_files(variant, test_set):
-    """One evaluation file a seed."""
-    return [
-        f"{run_folder(settings.trained_on(test_set), variant, seed)}/eval/{test_set}.json"
-        for seed in settings.seeds
-    ]
-
-
-def evaluations_of(variants, test_sets):
-    """Evaluation files: variant -> test set -> one a seed, none where the set is left out."""
-    without = AT_HAND.left_out(test_sets)
-    return {
-        variant: {
-            test_set: [] if test_set in without else evaluation_files(variant, test_set)
-            for test_set in test_sets
-        }
-        for variant in variants
-    }
-
-
-def evaluations(number):
-    """The evaluation files that a table is made of."""
-    spec = TABLES[number].with_peers(settings.peers)
-    return evaluations_of(spec.reproduced.values(), spec.test_sets)
-
-
-def all_paths(tree):
-    """The files at the ends of nested dictionaries."""
-    if isinstance(tree, list):
-        return tree
-    return [path for part in tree.values() for path in all_paths(part)]
-
-
 rule table:
     input:
-        evaluations=lambda w: all_paths(evaluations(int(w.number))),
+        evaluations=lambda w: all_paths(RESULT.evaluations(int(w.number))),
         published=f"{PUBLISHED_TABLES}/table{{number}}.csv",
     output:
         csv=report(
@@ -156,8 +60,8 @@ rule table:
     wildcard_constraints:
         number=any_of(map(str, TABLES)),
     params:
-        evaluations=lambda w: as_json(evaluations(int(w.number))),
-        left_out=lambda w: left_out(AT_HAND.left_out(TABLES[int(w.number)].test_sets)),
+        evaluations=lambda w: as_json(RESULT.evaluations(int(w.number))),
+        left_out=lambda w: json_option("left-out", RESULT.gaps.get(f"table{w.number}")),
         title=lambda w: TABLES[int(w.number)].title,  # for the report
         experiment=LABEL,
         code=code_hash("pgfl.reporting.tables"),
@@ -175,16 +79,10 @@ rule table:
         " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
-def compared(name):
-    """The evaluation files of a comparison of the user's own."""
-    comparison = settings.comparisons[name]
-    return evaluations_of(comparison.variants, comparison.test_sets)
-
-
 rule comparison:
     # Variants side by side, as the configuration's `comparisons` name them.
     input:
-        lambda w: all_paths(compared(w.name)),
+        lambda w: all_paths(RESULT.compared(w.name)),
     output:
         csv=report(
             f"{RESULTS}/compare_{{name}}.csv",
@@ -204,9 +102,9 @@ rule comparison:
         name=any_of(settings.comparisons),
     params:
         # Not sorted, since rows keep their order.
-        evaluations=lambda w: json.dumps(compared(w.name)),
+        evaluations=lambda w: json.dumps(RESULT.compared(w.name)),
         against=lambda w: option("against", settings.comparisons[w.name].against),
-        left_out=lambda w: left_out(AT_HAND.left_out(settings.comparisons[w.name].test_sets)),
+        left_out=lambda w: json_option("left-out", RESULT.gaps.get(f"compare_{w.name}")),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.comparison"),
     log:
@@ -228,47 +126,10 @@ FEATURE_MANIFEST = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/manifest.csv"
 FEATURE_IMAGES = f"data/{EXPERIMENT}/{FEATURE_TEST_SET}/images"
 
 
-def feature_run(variant, seed):
-    return run_folder(TRAIN_SET[FEATURE_TEST_SET], variant, seed)
-
-
-def diagnosed():
-    """The networks to look into: Table 6's and those compared on its test set, first seed."""
-    variants = [
-        *TABLES[6].reproduced.values(),
-        *(
-            name
-            for comparison in settings.comparisons.values()
-            if FEATURE_TEST_SET in comparison.test_sets
-            for name in comparison.variants
-        ),
-    ]
-    return {
-        variant: {
-            "model": f"{feature_run(variant, settings.seeds[0])}/model.safetensors",
-            "branches": f"{feature_run(variant, settings.seeds[0])}/branches.safetensors",
-            "heatmaps": training_heatmaps(variant, TRAIN_SET[FEATURE_TEST_SET]),
-            "recipe": settings.recipe(variant).model_dump(mode="json"),
-        }
-        for variant in dict.fromkeys(variants)
-        # Others have no f_G to look at.
-        if settings.recipe(variant).student_method == "bot"
-    }
-
-
-def diagnosed_files(wildcards):
-    return [
-        network[file]
-        for network in diagnosed().values()
-        for file in ("model", "branches", "heatmaps")
-        if network[file]
-    ]
-
-
 rule diagnosis:
     # Not among the deliverables: for those who want to know why a variant does what it does.
     input:
-        networks=diagnosed_files,
+        networks=lambda w: or_exit(RESULT.diagnosed_files),
         manifest=FEATURE_MANIFEST,
         images=FEATURE_IMAGES,
     output:
@@ -276,12 +137,13 @@ rule diagnosis:
         markdown=f"{RESULTS}/diagnosis.md",
         trace=f"{RESULTS}/diagnosis.trace.json",
     params:
-        networks=lambda w: json.dumps(diagnosed()),
-        own_heatmaps=lambda w: own_stamps(diagnosed_files(w)),
+        networks=lambda w: json.dumps(RESULT.diagnosed()),
+        own_heatmaps=lambda w: HEATMAPS.own_stamps(RESULT.diagnosed_files()),
         seed=settings.seeds[0],
         experiment=LABEL,
         code=lambda w: code_hash(
-            "pgfl.reporting.diagnosis", *{settings.recipe(name).module for name in diagnosed()}
+            "pgfl.reporting.diagnosis",
+            *{settings.recipe(name).module for name in RESULT.diagnosed()},
         ),
     log:
         f"logs/{RESULTS}/diagnosis.log",
@@ -305,7 +167,7 @@ rule pose_report:
     input:
         manifest=f"data/{EXPERIMENT}/occluded_duke/manifest.csv",
         images=f"data/{EXPERIMENT}/occluded_duke/images",
-        heatmaps=heatmaps_file("occluded_duke", "train"),
+        heatmaps=HEATMAPS.file("occluded_duke", "train"),
     output:
         page=f"{RESULTS}/heatmaps.html",
         figure=report(
@@ -317,7 +179,7 @@ rule pose_report:
     params:
         experiment=EXPERIMENT,
         photographs="--photographs" if settings.has_photographs("occluded_duke") else "",
-        own_heatmaps=own_stamps([heatmaps_file("occluded_duke", "train")]),
+        own_heatmaps=HEATMAPS.own_stamps([HEATMAPS.file("occluded_duke", "train")]),
         code=code_hash("pgfl.reporting.pose_report"),
     log:
         f"logs/{RESULTS}/heatmaps.log",
@@ -333,19 +195,10 @@ rule pose_report:
         " {params.photographs} 2>&1 | tee {log:q}"
 
 
-SWEEPS = {
-    parameter: {
-        short_number(value): evaluation_files(variant, SWEPT_ON)
-        for value, variant in settings.sweep(parameter).items()
-    }
-    for parameter in type(settings.sweeps).model_fields
-}
-
-
 rule figure3:
     # Every point of the curves is a variant like any other.
     input:
-        evaluations=all_paths(SWEEPS),
+        evaluations=all_paths(RESULT.sweeps),
         published=f"{PUBLISHED_TABLES}/table2.csv",
     output:
         csv=f"{RESULTS}/figure3.csv",
@@ -357,7 +210,7 @@ rule figure3:
         ),
         trace=f"{RESULTS}/figure3.trace.json",
     params:
-        sweeps=as_json(SWEEPS),
+        sweeps=as_json(RESULT.sweeps),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.figure3"),
     log:
@@ -376,47 +229,12 @@ rule figure3:
 
 # Tables 8 and 9, Figures 1 and 4: what a trained model does at test time.
 
-RESPONSES_OF = {"Baseline": "baseline", "PGFL-KD": "pgfl_kd"}
-
-
-def feature_evaluations():
-    """The evaluation files of Table 8: method -> one file a seed."""
-
-    def file(row, seed):
-        kind = f".{row.feature}" if row.needs_pose else ""
-        return f"{feature_run(row.variant, seed)}/eval/{FEATURE_TEST_SET}{kind}.json"
-
-    return {
-        method: [file(row, seed) for seed in settings.seeds]
-        for method, row in FEATURE_ROWS.items()
-    }
-
-
-def pose_of_tables():
-    """The pose network of Tables 8 and 9: `external` where another program made their maps."""
-    reading = reading_of("pgfl_kd")
-    splits = ("query", "gallery")
-    theirs = {heatmaps_file(FEATURE_TEST_SET, split, reading) for split in splits}
-    if theirs & OWN_HEATMAPS:
-        return READINGS[reading].model_copy(update={"estimator": EXTERNAL})
-    return READINGS[reading]
-
-
-def without_network():
-    return pose_of_tables().estimator == EXTERNAL
-
-
-def students(variants):
-    """Trained students: method -> one file a seed."""
-    return {
-        method: [f"{feature_run(variant, seed)}/model.safetensors" for seed in settings.seeds]
-        for method, variant in variants.items()
-    }
+POSE_OF_TABLES = HEATMAPS.pose_of_test("pgfl_kd", FEATURE_TEST_SET)
 
 
 rule feature_table:
     input:
-        evaluations=all_paths(feature_evaluations()),
+        evaluations=all_paths(RESULT.feature_evaluations()),
         published=f"{PUBLISHED_TABLES}/table8.csv",
     output:
         csv=report(
@@ -428,22 +246,14 @@ rule feature_table:
         markdown=f"{RESULTS}/table8.md",
         trace=f"{RESULTS}/table8.trace.json",
     params:
-        evaluations=as_json(feature_evaluations()),
-        # What runs at test time does not depend on how it was trained.
-        recipes=as_json(
-            {
-                row.variant: settings.recipe(row.variant).model_dump(
-                    mode="json", include={"method", "model", "settings"}
-                )
-                for row in FEATURE_ROWS.values()
-            }
-        ),
-        pose=as_pose(pose_of_tables()),
+        evaluations=as_json(RESULT.feature_evaluations()),
+        recipes=as_json(RESULT.feature_recipes()),
+        pose=as_json(POSE_OF_TABLES),
         experiment=LABEL,
         code=code_hash(
             "pgfl.reporting.feature_table",
             *{settings.recipe(row.variant).module for row in FEATURE_ROWS.values()},
-            *architecture_code(pose_of_tables().estimator),
+            *architecture_code(POSE_OF_TABLES.estimator),
         ),
     log:
         f"logs/{RESULTS}/table8.log",
@@ -462,11 +272,11 @@ rule feature_table:
 rule speed_table:
     # All cores, so that Snakemake runs nothing beside it while it looks at the clock.
     input:
-        model=f"{feature_run('pgfl_kd', settings.seeds[0])}/model.safetensors",
-        branches=f"{feature_run('pgfl_kd', settings.seeds[0])}/branches.safetensors",
+        model=f"{RESULT.feature_run('pgfl_kd', settings.seeds[0])}/model.safetensors",
+        branches=f"{RESULT.feature_run('pgfl_kd', settings.seeds[0])}/branches.safetensors",
         manifest=FEATURE_MANIFEST,
         images=FEATURE_IMAGES,
-        weights=[] if without_network() else pose_weights(pose_of_tables()),
+        weights=[] if POSE_OF_TABLES.estimator == EXTERNAL else pose_weights(POSE_OF_TABLES),
         published=f"{PUBLISHED_TABLES}/table9.csv",
     output:
         csv=report(
@@ -478,11 +288,11 @@ rule speed_table:
         markdown=f"{RESULTS}/table9.md",
         trace=f"{RESULTS}/table9.trace.json",
     params:
-        pose=as_pose(pose_of_tables()),
+        pose=as_json(POSE_OF_TABLES),
         weights=lambda w, input: option("weights", input.weights),
         experiment=LABEL,
         code=code_hash(
-            "pgfl.reporting.speed_table", *architecture_code(pose_of_tables().estimator)
+            "pgfl.reporting.speed_table", *architecture_code(POSE_OF_TABLES.estimator)
         ),
     log:
         f"logs/{RESULTS}/table9.log",
@@ -501,9 +311,12 @@ rule speed_table:
         " --markdown {output.markdown:q} --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
+BASELINES = {"Baseline": RESULT.students()["Baseline"]}
+
+
 rule baseline_responses:
     input:
-        models=all_paths(students({"Baseline": "baseline"})),
+        models=all_paths(BASELINES),
         manifest=FEATURE_MANIFEST,
         images=FEATURE_IMAGES,
     output:
@@ -515,7 +328,7 @@ rule baseline_responses:
         ),
         trace=f"{RESULTS}/figure1.trace.json",
     params:
-        students=as_json(students({"Baseline": "baseline"})),
+        students=as_json(BASELINES),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.response_figure"),
     log:
@@ -536,10 +349,10 @@ rule baseline_responses:
 
 rule responses:
     input:
-        models=all_paths(students(RESPONSES_OF)),
+        models=all_paths(RESULT.students()),
         manifest=FEATURE_MANIFEST,
         images=FEATURE_IMAGES,
-        heatmaps=heatmaps_file(FEATURE_TEST_SET, "query"),
+        heatmaps=HEATMAPS.file(FEATURE_TEST_SET, "query"),
     output:
         figure=report(
             f"{RESULTS}/figure4.png",
@@ -550,8 +363,8 @@ rule responses:
         csv=f"{RESULTS}/figure4.csv",
         trace=f"{RESULTS}/figure4.trace.json",
     params:
-        students=as_json(students(RESPONSES_OF)),
-        own_heatmaps=own_stamps([heatmaps_file(FEATURE_TEST_SET, "query")]),
+        students=as_json(RESULT.students()),
+        own_heatmaps=HEATMAPS.own_stamps([HEATMAPS.file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
         code=code_hash("pgfl.reporting.response_figure"),
     log:
@@ -571,58 +384,6 @@ rule responses:
         " --trace {output.trace:q} 2>&1 | tee {log:q}"
 
 
-# What people come back for in runs/: asked for by name, so that what somebody deleted is noticed.
-# Images, heatmaps and the like may go to free the disk; they are made again once something that
-# has to run needs them.
-SHOWN = {
-    **{f"table{number}": evaluations(number) for number in TABLES},
-    **{f"compare_{name}": compared(name) for name in settings.comparisons},
-    "figure3": SWEEPS,
-    "table8": feature_evaluations(),
-}
-EVALUATED = {
-    path for name, files in SHOWN.items() if name not in NOT_MADE for path in all_paths(files)
-}
-KEPT = [
-    *sorted(EVALUATED),
-    # Evaluations with the pose (Table 8) have a second dot in their names, and no such file.
-    *(
-        path.replace(".json", ".queries.csv")
-        for path in sorted(EVALUATED)
-        if os.path.basename(path).count(".") == 1
-    ),
-    *expand(
-        "{run}/{file}",
-        run=sorted({path.split("/eval/")[0] for path in EVALUATED}),
-        file=["model.safetensors", "branches.safetensors", "history.csv", "provenance.json"],
-    ),
-]
-
-
-# The tables with empty cells, and whose cells they are.
-GAPS = {
-    name: missing
-    for name, missing in {
-        "table1": COUNTS_LEFT_OUT,
-        **{f"table{n}": AT_HAND.left_out(spec.test_sets) for n, spec in TABLES.items()},
-        **{
-            f"compare_{name}": AT_HAND.left_out(comparison.test_sets)
-            for name, comparison in settings.comparisons.items()
-        },
-    }.items()
-    if missing
-}
-
-
-def left_out_of(gaps, datasets, not_made):
-    """The list of what is left out, as lines."""
-    lacking = {dataset: AT_HAND.of_evaluation(dataset) for dataset in datasets}
-    return list(left_out_lines(lacking, not_made, gaps))
-
-
-LEFT_OUT = left_out_of(GAPS, {*TRAIN_SET, *sum(map(list, GAPS.values()), [])}, NOT_MADE)
-
-
 rule html_report:
     # Snakemake's own report of all deliverables. A second Snakemake makes it, which only reads;
     # as a rule it is made again when, and only when, something in it has changed.
@@ -634,7 +395,7 @@ rule html_report:
     params:
         # What jobs may take changes no result, and so makes no new report.
         config=as_json({name: value for name, value in config.items() if name != "resources"}),
-        left_out=LEFT_OUT,
+        left_out=RESULT.left_out(),
         snakefile=os.path.relpath(workflow.main_snakefile),
         code=code_hash("pgfl.reporting.report"),
     log:

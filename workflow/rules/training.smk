@@ -1,48 +1,21 @@
 # One job trains one variant on one data set with one seed.
 
 
-def training_heatmaps(variant, train):
-    """The maps that a variant is trained with, or None where no branch needs any."""
-    recipe = settings.recipe(variant)
-    if not recipe.settings.needs_heatmaps:
-        return None
-    if recipe.training.heatmaps != "true":
-        return heatmaps_file(train, "train", reading_of(variant))
-    if train not in JOINTS_OF:
-        raise WorkflowError(
-            f"variant {variant}: training.heatmaps: true needs drawn images, whose joints are "
-            f"known; {train} has none"
-        )
-    return f"cache/{EXPERIMENT}/true_heatmaps/{train}/train.h5"
-
-
-def train_inputs(wildcards):
-    recipe = settings.recipe(wildcards.variant)
-    or_exit(settings.check_batches, wildcards.variant, wildcards.train)
-    files = {
-        "manifest": f"data/{EXPERIMENT}/{wildcards.train}/manifest.csv",
-        "images": f"data/{EXPERIMENT}/{wildcards.train}/images",
-    }
-    if heatmaps := training_heatmaps(wildcards.variant, wildcards.train):
-        files["heatmaps"] = heatmaps
-    if recipe.model.weights_file:
-        files["pretrained"] = f"{WEIGHTS_FOLDER}/{recipe.model.backbone}.pth"
-    return files
-
-
 rule train:
     input:
-        unpack(train_inputs),
+        unpack(lambda w: or_exit(HEATMAPS.training_inputs, w.variant, w.train)),
     output:
-        model=f"{run_folder('{train}', '{variant}', '{seed}')}/model.safetensors",
-        branches=f"{run_folder('{train}', '{variant}', '{seed}')}/branches.safetensors",
-        history=f"{run_folder('{train}', '{variant}', '{seed}')}/history.csv",
-        provenance=f"{run_folder('{train}', '{variant}', '{seed}')}/provenance.json",
+        model=f"{RUN}/model.safetensors",
+        branches=f"{RUN}/branches.safetensors",
+        history=f"{RUN}/history.csv",
+        provenance=f"{RUN}/provenance.json",
     params:
         # Only what this variant reads: another temperature of Eq. 5 is nothing to the baseline.
-        settings=lambda w: as_json(settings.recipe(w.variant).as_trained().model_dump(mode="json")),
+        settings=lambda w: as_json(settings.recipe(w.variant).as_trained()),
         heatmaps=lambda w, input: option("heatmaps", input.get("heatmaps")),
-        own_heatmaps=lambda w: own_stamps(train_inputs(w).values()),
+        own_heatmaps=lambda w: HEATMAPS.own_stamps(
+            HEATMAPS.training_inputs(w.variant, w.train).values()
+        ),
         pretrained=lambda w, input: option("pretrained", input.get("pretrained")),
         # Snakemake deletes the outputs of a failed job; the resume state must outlive it.
         state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",
@@ -52,7 +25,7 @@ rule train:
             without=settings.recipe(w.variant).idle_code,
         ),
     log:
-        f"logs/{run_folder('{train}', '{variant}', '{seed}')}/train.log",
+        f"logs/{RUN}/train.log",
     conda:
         ENVIRONMENT
     threads: beside_gpus(settings.resources.train_threads, settings.resources.devices)

@@ -258,6 +258,6 @@ def contact_sheet(
     manifest: Annotated[Path, typer.Argument(help="Partial-Duke's manifest.")], out: Out
 ) -> None:
     """Draw examples of Partial-Duke's crops as one PNG."""
-    from pgfl.reporting.contact_sheet import contact_sheet
+    from pgfl.reporting.more.contact_sheet import contact_sheet
 
     print(f"{out}: {contact_sheet(manifest, out)} images")

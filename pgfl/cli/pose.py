@@ -96,7 +96,7 @@ def heatmaps_report(
     ] = 0.3,
 ) -> None:
     """Write a page to look at: maps over images, confidence, nobody found, two people."""
-    from pgfl.reporting.pose_report import write_report
+    from pgfl.reporting.more.pose_report import write_report
 
     if split and len(files) > 1:
         raise UserError("--split: only with one file; name several files train.h5, query.h5, ...")

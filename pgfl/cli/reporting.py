@@ -54,8 +54,8 @@ def table(
     trace: Trace = None,
 ) -> None:
     """Write a table of the paper: published rows, then reproduced ones."""
-    from pgfl.reporting.specs import TABLES
-    from pgfl.reporting.tables import write_table
+    from pgfl.reporting.paper.specs import TABLES
+    from pgfl.reporting.paper.tables import write_table
 
     known(number, TABLES)
     files = Outputs.beside(out, markdown=markdown, trace=trace)
@@ -77,8 +77,8 @@ def compare(
     trace: Trace = None,
 ) -> None:
     """Write table and picture of variants side by side; the differences over the seeds, too."""
-    from pgfl.reporting.comparison import write_comparison
-    from pgfl.reporting.specs import comparison_spec
+    from pgfl.reporting.more.comparison import write_comparison
+    from pgfl.reporting.paper.specs import comparison_spec
 
     files = _evaluations(evaluations)
     variants = list(dict.fromkeys(variant for variant, _ in files))
@@ -118,7 +118,7 @@ def figure3(
     trace: Trace = None,
 ) -> None:
     """Draw Figure 3, the weights of the two distillation losses, and write its CSV."""
-    from pgfl.reporting.figure3 import PANELS, write_figure3
+    from pgfl.reporting.paper.figure3 import PANELS, write_figure3
 
     words = '{"lambda_cl": {"0.5": ["eval.json", ...]}}'
     given = json_shaped(sweeps, "--sweeps", dict[str, dict[str, list[Path]]], words)
@@ -169,7 +169,7 @@ def dataset_table(
     trace: Trace = None,
 ) -> None:
     """Write Table 1: the data sets as published and as found."""
-    from pgfl.reporting.dataset_table import write_dataset_table
+    from pgfl.reporting.paper.dataset_table import write_dataset_table
 
     words = '{"data set": "manifest.csv", ...}'
     files = json_shaped(manifests, "--manifests", dict[str, Path], words)
@@ -192,7 +192,7 @@ def feature_table(
 
     from pgfl.config.recipe import Recipe
     from pgfl.pose.settings import PoseSettings
-    from pgfl.reporting.feature_table import write_feature_table
+    from pgfl.reporting.paper.feature_table import write_feature_table
 
     torch.set_num_threads(1)  # counting is little work, and the rule asks for one core
     files = json_files(evaluations, "--evaluations")
@@ -223,7 +223,7 @@ def speed_table(
     import torch
 
     from pgfl.pose.settings import PoseSettings
-    from pgfl.reporting.speed_table import Trained, write_speed_table
+    from pgfl.reporting.paper.speed_table import Trained, write_speed_table
 
     torch.set_num_threads(threads)
     parsed = PoseSettings.parse(json_settings(pose, "--pose"), "pose")
@@ -252,7 +252,7 @@ def response_figure(
     """Draw the responses of students to occluded queries as one PNG (Figures 1 and 4)."""
     import torch
 
-    from pgfl.reporting.response_figure import draw_responses
+    from pgfl.reporting.paper.response_figure import draw_responses
 
     if table is not None and heatmaps is None:
         raise UserError("--table: needs --heatmaps")
@@ -294,7 +294,7 @@ def diagnose(
     import torch
 
     from pgfl.config.recipe import Recipe
-    from pgfl.reporting.diagnosis import Trained, write_diagnosis
+    from pgfl.reporting.more.diagnosis import Trained, write_diagnosis
 
     torch.set_num_threads(threads)
     words = (
@@ -318,7 +318,7 @@ def ranked_lists(
     manifest: Path, out: Out, queries: Queries, experiment: Experiment, trace: Trace = None
 ) -> None:
     """Draw the ranked lists of a test set's best, median and worst queries as one PNG."""
-    from pgfl.reporting.ranked_lists import draw_ranked_lists_of
+    from pgfl.reporting.more.ranked_lists import draw_ranked_lists_of
 
     files = json_files(queries, "--queries")
     draw_ranked_lists_of(files, manifest, experiment, Outputs.beside(out, trace=trace))
@@ -334,7 +334,7 @@ def failures(
     trace: Trace = None,
 ) -> None:
     """Write the page of the worst queries: their ranked lists, and what is visible in them."""
-    from pgfl.reporting.failures import write_failures
+    from pgfl.reporting.more.failures import write_failures
 
     files = json_files(queries, "--queries")
     write_failures(files, manifest, heatmaps, experiment, Outputs.beside(out, trace=trace))
@@ -351,7 +351,7 @@ def visibility(
     trace: Trace = None,
 ) -> None:
     """Write and draw Rank-1 and mAP by the number of visible keypoints."""
-    from pgfl.reporting.visibility import write_visibility
+    from pgfl.reporting.more.visibility import write_visibility
 
     files = json_files(queries, "--queries")
     outputs = Outputs.beside(out, figure=figure, trace=trace)
@@ -370,8 +370,8 @@ def training_curves(
     trace: Trace = None,
 ) -> None:
     """Draw every loss term over the epochs as one PNG."""
-    from pgfl.reporting.paper import dataset_name
-    from pgfl.reporting.training_curves import draw_training_curves
+    from pgfl.reporting.more.training_curves import draw_training_curves
+    from pgfl.reporting.paper.numbers import dataset_name
 
     draw_training_curves(
         json_files(histories, "--histories"),
@@ -404,7 +404,7 @@ def stress(
     import torch
 
     from pgfl.config.experiment import EvaluationSettings
-    from pgfl.reporting.stress_figure import write_stress
+    from pgfl.reporting.more.stress_figure import write_stress
 
     torch.set_num_threads(threads)
     options = {"metric": metric, "feature": feature, "batch_size": batch_size}

@@ -12,8 +12,8 @@ from pgfl.config.experiment import Config
 from pgfl.datasets.registry import TRAIN_SET
 from pgfl.planning.at_hand import AtHand, left_out_lines
 from pgfl.planning.heatmaps import HeatmapPlan
-from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
-from pgfl.reporting.specs import SWEPT_ON, TABLES
+from pgfl.reporting.paper.features import FEATURE_ROWS, FEATURE_TEST_SET
+from pgfl.reporting.paper.specs import SWEPT_ON, TABLES
 from pgfl.runtime.messages import short_number
 
 PICTURE = ("png", "trace.json")

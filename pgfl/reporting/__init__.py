@@ -1,1 +1,1 @@
-"""The tables of the paper: published and reproduced numbers side by side."""
+"""Tables, figures and pages. Here lies what those of the paper and all others share."""

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from pgfl.reporting.more.ranked_list import RankedList, draw_ranked_lists, fitted
 from pgfl.reporting.pages import embedded, html_page
-from pgfl.reporting.ranked_list import RankedList, draw_ranked_lists, fitted
 from pgfl.runtime.files import whole_file, write_text
 from pgfl.student.features_file import printed
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgfl.errors import UserError
-from pgfl.reporting.ranked_list import Hit, RankedList
+from pgfl.reporting.more.ranked_list import Hit, RankedList
 from pgfl.student.embedder import Embedder
 from pgfl.student.features_file import FeaturesFile, read_features_file, stored_name
 from pgfl.student.folder import MOST_SAID, embed_folder

@@ -15,7 +15,7 @@ from pgfl.config.load import (
     read_yaml,
 )
 from pgfl.errors import UserError
-from pgfl.reporting.specs import TABLES
+from pgfl.reporting.paper.specs import TABLES
 from pgfl.runtime.settings import merged
 
 PRESETS = sorted(path.stem for path in (WORKFLOW / "experiments").glob("*.yaml"))

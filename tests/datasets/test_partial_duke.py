@@ -21,7 +21,7 @@ from pgfl.datasets.partial_duke import choose_crops, make_crops, share_out, writ
 from pgfl.datasets.synthetic.archives import synthesize
 from pgfl.datasets.synthetic.settings import SyntheticSettings
 from pgfl.errors import UserError
-from pgfl.reporting.contact_sheet import WIDTH, choose_people, contact_sheet
+from pgfl.reporting.more.contact_sheet import WIDTH, choose_people, contact_sheet
 
 SHARES = {"whole": 0.5, "upper_half": 0.25, "upper_third": 0.25}
 DIVISORS = {"whole": 1, "upper_half": 2, "upper_third": 3}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgfl.reporting.comparison import write_comparison
-from pgfl.reporting.specs import comparison_spec
+from pgfl.reporting.more.comparison import write_comparison
+from pgfl.reporting.paper.specs import comparison_spec
 from pgfl.reporting.trace import follow
 from pgfl.runtime.files import read_json
 

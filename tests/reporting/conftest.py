@@ -14,7 +14,7 @@ from pgfl.networks.build import build_network
 from pgfl.networks.saved import save_branches, save_student
 from pgfl.nn.settings import ModelSettings
 from pgfl.pose.store import HeatmapWriter
-from pgfl.reporting.specs import TABLES
+from pgfl.reporting.paper.specs import TABLES
 from pgfl.retrieval.queries import rank_queries, write_queries
 from pgfl.runtime.files import file_hash
 

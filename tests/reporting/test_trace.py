@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pgfl.errors import UserError
-from pgfl.reporting.tables import write_table
+from pgfl.reporting.paper.tables import write_table
 from pgfl.reporting.trace import Cell, follow, save_trace
 
 TABLE = Path("results/table6.csv")

@@ -21,7 +21,7 @@ from pgfl.networks.saved import (
     save_student,
 )
 from pgfl.pose.store import HeatmapReader, HeatmapWriter
-from pgfl.reporting.outcomes import read_queries
+from pgfl.reporting.more.outcomes import read_queries
 from pgfl.retrieval import evaluate
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.guided import embed_guided, run_guided_evaluation

@@ -9,7 +9,7 @@ import pytest
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
 from pgfl.nn.embedding import Embedding
-from pgfl.reporting.outcomes import read_queries
+from pgfl.reporting.more.outcomes import read_queries
 from pgfl.retrieval.embed import embed
 from pgfl.retrieval.parts import embedding_blocks
 from pgfl.retrieval.queries import rank_queries, write_queries

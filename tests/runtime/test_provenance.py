@@ -124,7 +124,7 @@ def test_parsing_never_runs_the_code(package):
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_another_python_has_the_same_hash(version):
-    stages = ["pgfl.training.stage", "pgfl.pose.stage", "pgfl.reporting.tables"]
+    stages = ["pgfl.training.stage", "pgfl.pose.stage", "pgfl.reporting.paper.tables"]
     script = f"from pgfl.runtime.provenance import code_hash; print(code_hash(*{stages}))"
     try:
         result = subprocess.run(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pgfl.errors import UserError
-from pgfl.reporting.ranked_list import Hit, RankedList
+from pgfl.reporting.more.ranked_list import Hit, RankedList
 from pgfl.student.results import Results, write_page, write_table
 
 

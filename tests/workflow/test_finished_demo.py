@@ -366,7 +366,7 @@ def test_the_pose_report_says_what_it_shows(finished):
 
 def test_an_edited_table_does_not_look_at_the_clock_again(finished):
     with edited(
-        finished.root / "pgfl/reporting/feature_table.py",
+        finished.root / "pgfl/reporting/paper/feature_table.py",
         'f"{number / 1e9:.3f}"',
         'f"{number:.3f}"',
     ):

@@ -272,7 +272,7 @@ CASES = {
         deliverables(ALL) | shown("table1"),
     ),
     "edited one figure": Case(
-        edited("pgfl/reporting/figure3.py", "dpi=150", "dpi=151"),
+        edited("pgfl/reporting/paper/figure3.py", "dpi=150", "dpi=151"),
         shown("figure3"),
     ),
     "edited a caption of the report": Case(
@@ -432,7 +432,7 @@ def test_another_branch_and_back(copied):
     git("commit", "--quiet", "--message", "one")
     git("checkout", "--quiet", "-b", "two")
     edit(copied.root, "pgfl/losses/triplet.py", "+ margin).clamp", "+ 0 + margin).clamp")
-    edit(copied.root, "pgfl/reporting/published/table2.csv", "LOMO", "lomo")
+    edit(copied.root, "pgfl/reporting/paper/published/table2.csv", "LOMO", "lomo")
     weights = copied.root / "pgfl/pose/weights/hrnet_small.safetensors"
     replace(weights, weights.read_bytes() + b" ")
     git("commit", "--quiet", "--all", "--message", "two")

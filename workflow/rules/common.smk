@@ -26,8 +26,8 @@ from pgfl.planning.targets import check_targets, is_own_file
 from pgfl.pose.estimators import architecture_code
 from pgfl.pose.origin import check_links
 from pgfl.pose.settings import EXTERNAL
-from pgfl.reporting.features import FEATURE_ROWS, FEATURE_TEST_SET
-from pgfl.reporting.specs import TABLES
+from pgfl.reporting.paper.features import FEATURE_ROWS, FEATURE_TEST_SET
+from pgfl.reporting.paper.specs import TABLES
 from pgfl.runtime.locks import join
 from pgfl.runtime.machine import memory_mb, visible_gpus
 from pgfl.runtime.orphans import SNAKEMAKE

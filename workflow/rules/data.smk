@@ -220,7 +220,7 @@ rule contact_sheet:
             labels={"picture": "Partial-Duke"},
         ),
     params:
-        code=reading_code("pgfl.reporting.contact_sheet"),
+        code=reading_code("pgfl.reporting.more.contact_sheet"),
     log:
         f"logs/{RESULTS}/partial_duke.log",
     conda:

@@ -16,7 +16,7 @@ rule ranked_lists:
     params:
         queries=lambda w: as_json(RESULT.queries(w.dataset)),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.ranked_lists"),
+        code=code_hash("pgfl.reporting.more.ranked_lists"),
     log:
         f"logs/{RESULTS}/ranked_lists/{{dataset}}.log",
     conda:
@@ -49,7 +49,7 @@ rule failures:
         queries=as_json(RESULT.queries()),
         own_heatmaps=HEATMAPS.own_stamps([HEATMAPS.file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.failures"),
+        code=code_hash("pgfl.reporting.more.failures"),
     log:
         f"logs/{RESULTS}/failures.log",
     conda:
@@ -83,7 +83,7 @@ rule visibility:
         queries=as_json(RESULT.queries()),
         own_heatmaps=HEATMAPS.own_stamps([HEATMAPS.file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.visibility"),
+        code=code_hash("pgfl.reporting.more.visibility"),
     log:
         f"logs/{RESULTS}/visibility.log",
     conda:
@@ -120,7 +120,7 @@ rule stress_test:
         feature=settings.evaluation.feature,
         batch_size=settings.evaluation.batch_size,
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.stress_figure"),
+        code=code_hash("pgfl.reporting.more.stress_figure"),
     log:
         f"logs/{RESULTS}/stress_{{dataset}}.log",
     conda:
@@ -156,7 +156,7 @@ rule training_curves:
         others=as_json(RESULT.other_curves()),
         trained_on=settings.trained_on(FEATURE_TEST_SET),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.training_curves"),
+        code=code_hash("pgfl.reporting.more.training_curves"),
     log:
         f"logs/{RESULTS}/training_curves.log",
     conda:

@@ -5,7 +5,7 @@ DELIVERABLES = RESULT.deliverables()
 CAPTIONS = sorted(
     os.path.relpath(path) for path in Path(workflow.basedir, "workflow/report").glob("*.rst")
 )
-PUBLISHED_TABLES = os.path.relpath(os.path.join(workflow.basedir, "pgfl/reporting/published"))
+PUBLISHED_TABLES = os.path.relpath(os.path.join(workflow.basedir, "pgfl/reporting/paper/published"))
 
 
 rule dataset_table:
@@ -28,7 +28,7 @@ rule dataset_table:
         left_out=json_option("left-out", RESULT.uncounted),
         experiment=EXPERIMENT,
         code=reading_code(
-            "pgfl.reporting.dataset_table", *(f"pgfl.datasets.{name}" for name in DATASETS)
+            "pgfl.reporting.paper.dataset_table", *(f"pgfl.datasets.{name}" for name in DATASETS)
         ),
     log:
         f"logs/{RESULTS}/table1.log",
@@ -64,7 +64,7 @@ rule table:
         left_out=lambda w: json_option("left-out", RESULT.gaps.get(f"table{w.number}")),
         title=lambda w: TABLES[int(w.number)].title,  # for the report
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.tables"),
+        code=code_hash("pgfl.reporting.paper.tables"),
     log:
         f"logs/{RESULTS}/table{{number}}.log",
     conda:
@@ -106,7 +106,7 @@ rule comparison:
         against=lambda w: option("against", settings.comparisons[w.name].against),
         left_out=lambda w: json_option("left-out", RESULT.gaps.get(f"compare_{w.name}")),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.comparison"),
+        code=code_hash("pgfl.reporting.more.comparison"),
     log:
         f"logs/{RESULTS}/compare_{{name}}.log",
     conda:
@@ -142,7 +142,7 @@ rule diagnosis:
         seed=settings.seeds[0],
         experiment=LABEL,
         code=lambda w: code_hash(
-            "pgfl.reporting.diagnosis",
+            "pgfl.reporting.more.diagnosis",
             *{settings.recipe(name).module for name in RESULT.diagnosed()},
         ),
     log:
@@ -180,7 +180,7 @@ rule pose_report:
         experiment=EXPERIMENT,
         photographs="--photographs" if settings.has_photographs("occluded_duke") else "",
         own_heatmaps=HEATMAPS.own_stamps([HEATMAPS.file("occluded_duke", "train")]),
-        code=code_hash("pgfl.reporting.pose_report"),
+        code=code_hash("pgfl.reporting.more.pose_report"),
     log:
         f"logs/{RESULTS}/heatmaps.log",
     conda:
@@ -212,7 +212,7 @@ rule figure3:
     params:
         sweeps=as_json(RESULT.sweeps),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.figure3"),
+        code=code_hash("pgfl.reporting.paper.figure3"),
     log:
         f"logs/{RESULTS}/figure3.log",
     conda:
@@ -251,7 +251,7 @@ rule feature_table:
         pose=as_json(POSE_OF_TABLES),
         experiment=LABEL,
         code=code_hash(
-            "pgfl.reporting.feature_table",
+            "pgfl.reporting.paper.feature_table",
             *{settings.recipe(row.variant).module for row in FEATURE_ROWS.values()},
             *architecture_code(POSE_OF_TABLES.estimator),
         ),
@@ -292,7 +292,7 @@ rule speed_table:
         weights=lambda w, input: option("weights", input.weights),
         experiment=LABEL,
         code=code_hash(
-            "pgfl.reporting.speed_table", *architecture_code(POSE_OF_TABLES.estimator)
+            "pgfl.reporting.paper.speed_table", *architecture_code(POSE_OF_TABLES.estimator)
         ),
     log:
         f"logs/{RESULTS}/table9.log",
@@ -330,7 +330,7 @@ rule baseline_responses:
     params:
         students=as_json(BASELINES),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.response_figure"),
+        code=code_hash("pgfl.reporting.paper.response_figure"),
     log:
         f"logs/{RESULTS}/figure1.log",
     conda:
@@ -366,7 +366,7 @@ rule responses:
         students=as_json(RESULT.students()),
         own_heatmaps=HEATMAPS.own_stamps([HEATMAPS.file(FEATURE_TEST_SET, "query")]),
         experiment=LABEL,
-        code=code_hash("pgfl.reporting.response_figure"),
+        code=code_hash("pgfl.reporting.paper.response_figure"),
     log:
         f"logs/{RESULTS}/figure4.log",
     conda:

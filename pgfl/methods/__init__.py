@@ -5,6 +5,7 @@ A module is imported only where its method runs. docs/developing.md says what it
 
 METHODS: dict[str, str] = {
     "bot": "pgfl.methods.bot",
+    "horeid": "pgfl.methods.horeid.method",
     "pcb": "pgfl.methods.pcb",
     "pgfl_kd": "pgfl.methods.pgfl_kd.method",
 }

@@ -106,9 +106,7 @@ def run_guided_evaluation(
         for split, table in splits.items()
     }
     # Only what the method itself matches with is made for its own distance.
-    distance = None
-    if use == "global" and hasattr(network, "distance"):
-        distance = OwnDistance(network.distance, device)
+    distance = OwnDistance.of(network, device) if use == "global" else None
     how = {"use": use, "metric": metric, "feature": feature}
     how |= {"distance": "own"} if distance else {}
     how |= {"protocol": protocol, "rerank": rerank}

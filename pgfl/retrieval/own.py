@@ -1,15 +1,18 @@
 """Distances that a method computes itself: graphs, reconstructions, weighted parts of its own.
 
 A method without a student may give its network `distance(query, gallery)`. The ranking engine
-calls it with a few images at a time and ranks whatever comes.
+calls it with a few images at a time and ranks whatever comes. Where comparing a pair in full costs
+too much, `second_distance(query, gallery)` puts only the nearest images of each query in a new
+order, as many as the network's `compared_again` says.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.distances import check_finite, chunk_rows
@@ -27,6 +30,19 @@ class OwnDistance:
     """From the embeddings of n and of m images, float32 tensors, to their distances (n, m), of
     which smaller is nearer."""
     device: torch.device
+    again: Callable[[Embedding, Embedding], Tensor] | None = None
+    """From one query and m of its nearest images to distances (1, m), which decide their order."""
+    best: int = 0
+    """How many nearest images of each query are put in that order; the others stay behind them."""
+
+    @classmethod
+    def of(cls, network: nn.Module, device: torch.device) -> Self | None:
+        """What a network brings, if anything."""
+        if not hasattr(network, "distance"):
+            return None
+        again = getattr(network, "second_distance", None)
+        best = network.compared_again if again else 0
+        return cls(network.distance, device, again, best)
 
 
 def own_blocks(
@@ -69,8 +85,27 @@ def _blocks(
             for top in range(0, len(some), QUERIES):
                 below = slice(top, top + QUERIES)
                 ours = _on_device(some[below], "query", start + top, distance.device)
-                block[below, right] = _between(ours, theirs, distance)
+                block[below, right] = _between(ours, theirs, distance.between)
+        if distance.again is not None and distance.best > 0:
+            _reorder(block, some, gallery, distance)
         yield block
+
+
+def _reorder(
+    block: np.ndarray, query: Embedding, gallery: Embedding, distance: OwnDistance
+) -> None:
+    """Deal the distances of each query's nearest images to the same images in their new order."""
+    assert distance.again is not None
+    for row, distances in enumerate(block):
+        nearest = np.argsort(distances, kind="stable")[: distance.best]
+        one = _on_device(query[row : row + 1], "query", row, distance.device)
+        found = []
+        for left in range(0, len(nearest), GALLERY):
+            some = gallery[nearest[left : left + GALLERY]]
+            theirs = _on_device(some, "gallery", left, distance.device)
+            found.append(_between(one, theirs, distance.again)[0])
+        order = np.argsort(np.concatenate(found), kind="stable")
+        distances[nearest[order]] = distances[nearest]
 
 
 def _on_device(images: Embedding, name: str, first: int, device: torch.device | None) -> Embedding:
@@ -80,8 +115,10 @@ def _on_device(images: Embedding, name: str, first: int, device: torch.device | 
 
 
 @torch.inference_mode()
-def _between(ours: Embedding, theirs: Embedding, distance: OwnDistance) -> np.ndarray:
-    found = distance.between(ours, theirs).float()
+def _between(
+    ours: Embedding, theirs: Embedding, between: Callable[[Embedding, Embedding], Tensor]
+) -> np.ndarray:
+    found = between(ours, theirs).float()
     if tuple(found.shape) != (len(ours), len(theirs)) or not found.isfinite().all():
         raise ValueError(
             f"the method's own distance of {len(ours)} from {len(theirs)} images has the shape "

@@ -9,7 +9,8 @@
     score1 .. score10  the cosine similarity of their features, whatever they were ranked by; of
                        several vectors per image the mean over their parts, weighted by how far
                        both images show them, and -1 where they show none in common; of a
-                       method's own distance its negative
+                       method's own distance its negative (where the method puts the nearest in a
+                       new order, of the distances that it has dealt to them)
 
 Always of the whole gallery: with `single_shot` the numbers of the evaluation itself are others.
 """

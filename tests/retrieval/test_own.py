@@ -68,6 +68,38 @@ def test_the_engine_ranks_what_comes():
     assert found.mAP == pytest.approx(100 * np.mean(precisions))
 
 
+@pytest.mark.parametrize("best", [0, 1, 4, 50])
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_the_nearest_may_be_put_in_another_order(best, chunk_size, monkeypatch):
+    monkeypatch.setattr(own, "GALLERY", 7)
+    rng = np.random.default_rng(0)
+    query, gallery = drawn(rng, 5), drawn(rng, 12)
+    asked = []
+
+    def far_first(query, gallery):
+        asked.append((len(query), len(gallery)))
+        return -nearest_parts(query, gallery)
+
+    distance = OwnDistance(nearest_parts, CPU, far_first, best)
+    blocks = embedding_blocks(query, gallery, distance, chunk_size)
+    found = np.concatenate([block.copy() for block in blocks])
+    for row, expected in zip(found, naive(query, gallery), strict=True):
+        order = np.argsort(expected)
+        order = [*order[:best][::-1], *order[best:]]
+        assert np.argsort(row).tolist() == order
+        np.testing.assert_allclose(np.sort(row), np.sort(expected), rtol=1e-4, atol=1e-5)
+    assert asked == {0: [], 1: [(1, 1)] * 5, 4: [(1, 4)] * 5, 50: [(1, 7), (1, 5)] * 5}[best]
+
+
+def test_what_a_network_brings_is_taken():
+    network = torch.nn.Module()
+    assert OwnDistance.of(network, CPU) is None
+    network.distance = nearest_parts
+    assert OwnDistance.of(network, CPU) == OwnDistance(nearest_parts, CPU)
+    network.second_distance, network.compared_again = drawn, 8
+    assert OwnDistance.of(network, CPU) == OwnDistance(nearest_parts, CPU, drawn, 8)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

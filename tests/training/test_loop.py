@@ -100,14 +100,15 @@ def test_the_history_holds_the_mean_of_every_term(train):
     assert 0 < model.weight.item() < 1
 
 
-@pytest.mark.parametrize("method", ["pgfl_kd", "bot", "pcb"])
+@pytest.mark.parametrize("method", ["pgfl_kd", "bot", "horeid", "pcb"])
 def test_a_batch_in_parts_has_the_mean_of_their_gradients(make_recipe, tmp_path, method):
     torch.manual_seed(0)
     recipe = make_recipe(identities=6, accumulate=3, epochs=1)
     recipe = Recipe.parse(recipe.model_dump() | {"method": method, "settings": {}})
     labels = torch.arange(6).repeat_interleave(2)
     maps = torch.rand(12, 8, 8, 4).flatten(2).softmax(2).view(12, 8, 8, 4)
-    whole = Batch(torch.randint(256, (12, 64, 32, 3)).byte(), labels, labels, maps)
+    images, confidence = torch.randint(256, (12, 64, 32, 3)).byte(), torch.rand(12, 8)
+    whole = Batch(images, labels, labels, maps, confidence)
     parts = [whole.mapped(lambda rows, at=at: rows[at : at + 4]) for at in (0, 4, 8)]
     model = build_network(recipe, 6)
     separate = copy.deepcopy(model)

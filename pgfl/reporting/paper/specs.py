@@ -45,7 +45,7 @@ class TableSpec:
         return replace(self, reproduced=dict([first, *new.items(), *rest]), compared=compared)
 
 
-PEERS = {"pcb": "PCB"}
+PEERS = {"horeid": "HOReID", "pcb": "PCB"}
 """For the variants of other methods, the names that the paper's tables have for them."""
 
 PUBLISHED_AS = {"PGFL-KD": "PGFL-KD (Ours)"}

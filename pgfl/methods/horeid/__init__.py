@@ -1,0 +1,1 @@
+"""HOReID: part features, a graph of one person's parts, and the match of two such graphs."""

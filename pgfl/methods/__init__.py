@@ -6,5 +6,6 @@ A module is imported only where its method runs. docs/developing.md says what it
 METHODS: dict[str, str] = {
     "bot": "pgfl.methods.bot",
     "pcb": "pgfl.methods.pcb",
+    "pgfa": "pgfl.methods.pgfa",
     "pgfl_kd": "pgfl.methods.pgfl_kd.method",
 }

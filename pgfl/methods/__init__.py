@@ -8,4 +8,5 @@ METHODS: dict[str, str] = {
     "pcb": "pgfl.methods.pcb",
     "pgfa": "pgfl.methods.pgfa",
     "pgfl_kd": "pgfl.methods.pgfl_kd.method",
+    "pvpm": "pgfl.methods.pvpm",
 }

@@ -75,10 +75,9 @@ class Reduction(nn.Module):
     def __init__(self, inputs: int, settings: Settings):
         super().__init__()
         self.drop = nn.Dropout(settings.dropout)
-        self.reduce = nn.Linear(inputs, settings.channels)
+        self.reduce = nn.Linear(inputs, settings.channels, bias=False)
         self.norm = nn.BatchNorm1d(settings.channels)
         nn.init.kaiming_normal_(self.reduce.weight, mode="fan_out")
-        nn.init.zeros_(self.reduce.bias)
         nn.init.normal_(self.norm.weight, mean=1, std=0.02)
 
     def forward(self, feature: Tensor) -> Tensor:

@@ -7,5 +7,7 @@ METHODS: dict[str, str] = {
     "bot": "pgfl.methods.bot",
     "horeid": "pgfl.methods.horeid.method",
     "pcb": "pgfl.methods.pcb",
+    "pgfa": "pgfl.methods.pgfa",
     "pgfl_kd": "pgfl.methods.pgfl_kd.method",
+    "pvpm": "pgfl.methods.pvpm",
 }

@@ -267,7 +267,7 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ({"peers": ["pcb", "pcb"]}, "setting peers: holds a name twice"),
         ({"methods": {"pcbb": {}}}, "no method 'pcbb'; did you mean 'pcb'"),
         ({"methods": {"pcb": {"parts": 6}}}, "setting methods.pcb.parts: no such setting"),
-        ({"variants": {"x": {"method": "hoeid"}}}, "no method 'hoeid'; did you mean 'horeid'"),
+        ({"variants": {"x": {"method": "mine"}}}, "no method 'mine'; known: bot, .*pcb"),
         ({"variants": {"x": {"method": 3}}}, "variants.x.method: must be text"),
         (
             {"variants": {"x": {"method": "bot", "lambda_cl": 1}}},
@@ -510,7 +510,7 @@ def test_a_table_that_is_gone_is_named():
 
 
 def test_an_unknown_variant_names_the_known_ones():
-    with pytest.raises(UserError, match=r"'model7' is not .*: baseline, horeid, pcb, pgfl_kd"):
+    with pytest.raises(UserError, match=r"'model7' is not .*known: baseline, .*pcb, .*pgfl_kd"):
         load_config({}).recipe("model7")
 
 
@@ -574,8 +574,8 @@ def test_merging_goes_key_by_key_and_changes_neither_side():
     ("comparison", "message"),
     [
         (
-            {"variants": ["baseline", "pgfl"]},
-            "comparisons.mine.variants: no 'pgfl'; did you mean 'pgfl_kd",
+            {"variants": ["baseline", "pgflkd"]},
+            "comparisons.mine.variants: no 'pgflkd'; did you mean 'pgfl_kd",
         ),
         ({"variants": ["baseline", "baseline"]}, "comparisons.mine.variants: holds a name twice"),
         (

@@ -45,7 +45,13 @@ class TableSpec:
         return replace(self, reproduced=dict([first, *new.items(), *rest]), compared=compared)
 
 
-PEERS = {"horeid": "HOReID", "pcb": "PCB"}
+PEERS = {
+    "pcb": "PCB",
+    "pgfa": "PGFA",
+    "pgfa_no_pose": "PGFA w/o pose",
+    "pvpm": "PVPM",
+    "horeid": "HOReID",
+}
 """For the variants of other methods, the names that the paper's tables have for them."""
 
 PUBLISHED_AS = {"PGFL-KD": "PGFL-KD (Ours)"}

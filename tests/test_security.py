@@ -62,7 +62,9 @@ def is_safe(name, call):
         return any(loader and loader.rpartition(".")[2] in LOADERS for loader in loaders)
     if name.endswith("import_module"):
         # Of ours, with a name that was looked up among the known ones.
-        return ast.unparse(call.args[0]).startswith(("'pgfl.", "f'pgfl.", "module_name("))
+        return ast.unparse(call.args[0]).startswith(
+            ("'pgfl.", "f'pgfl.", "module_name(", "extra_module(")
+        )
     return given.get("shell", "False") == "False"
 
 

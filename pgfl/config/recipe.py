@@ -12,10 +12,11 @@ from pydantic import (
 )
 
 from pgfl.errors import UserError
+from pgfl.losses import EXTRA, extra_module
 from pgfl.methods import METHODS
 from pgfl.methods.settings import MethodSettings, method_settings, module_name
 from pgfl.nn.settings import ModelSettings
-from pgfl.runtime.messages import explain, shown
+from pgfl.runtime.messages import did_you_mean, explain, shown
 from pgfl.runtime.settings import Settings
 
 DEFAULT_METHOD = "pgfl_kd"
@@ -89,6 +90,16 @@ class Recipe(Settings):
         default_factory=lambda: method_settings(DEFAULT_METHOD, {})
     )
     """Those of the method."""
+    losses: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    """Losses beside the method's own: names of `pgfl.losses.EXTRA`, and their weights."""
+
+    @field_validator("losses")
+    @classmethod
+    def _known_losses(cls, losses: dict[str, float]) -> dict[str, float]:
+        for name in losses:
+            if name not in EXTRA:
+                raise ValueError(f"{shown(name)}: no such loss; {did_you_mean(name, EXTRA)}")
+        return losses
 
     @field_validator("settings", mode="before")
     @classmethod
@@ -97,6 +108,9 @@ class Recipe(Settings):
         if not isinstance(settings, dict):
             return settings
         return method_settings(info.data.get("method", DEFAULT_METHOD), settings)
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # pydantic's own cannot hash a dict
 
     @classmethod
     def parse(cls, values: Any, where: str = "") -> Self:
@@ -157,9 +171,17 @@ class Recipe(Settings):
             erase_maps = AugmentSettings.model_fields["erase_maps"].default
             augment = training.augment.model_copy(update={"erase_maps": erase_maps})
             training = training.model_copy(update={"augment": augment})
+        losses = {name: weight for name, weight in sorted(self.losses.items()) if weight}
+        settings = self.settings.as_trained()
         return self.model_copy(
-            update={"training": training, "settings": self.settings.as_trained()}
+            update={"training": training, "settings": settings, "losses": losses}
         )
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Modules that training imports by name: of the method, and of the extra losses."""
+        used = (extra_module(name) for name, weight in sorted(self.losses.items()) if weight)
+        return (self.module, *used)
 
     @property
     def idle_code(self) -> frozenset[str]:
@@ -171,7 +193,7 @@ class Recipe(Settings):
         return self.settings.idle_code.union(module for module, used in runs.items() if not used)
 
 
-SECTIONS = ("method", "model", "training")
+SECTIONS = ("method", "model", "training", "losses")
 """The keys of a variant that are not settings of its method."""
 
 

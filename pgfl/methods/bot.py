@@ -65,9 +65,13 @@ class Network(nn.Module):
         return Outputs({"global": feature}, {"global": self.necks["global"](feature)})
 
     def embed(
-        self, images: Tensor, heatmaps: Tensor | None = None, after_norm: bool = True
+        self,
+        images: Tensor,
+        heatmaps: Tensor | None = None,
+        confidence: Tensor | None = None,
+        after_norm: bool = True,
     ) -> Embedding:
-        """uint8 (N, H, W, 3) to one vector an image; no heatmaps are read."""
+        """uint8 (N, H, W, 3) to one vector an image; no pose is read."""
         return Embedding(self.student(images, after_norm))
 
 

@@ -13,6 +13,7 @@ from pgfl.methods.settings import MethodSettings
 from pgfl.nn.backbone import Normalize
 from pgfl.nn.batch import Batch, Outputs
 from pgfl.nn.embedding import Embedding
+from pgfl.nn.stripes import stripe_means
 
 
 class Settings(MethodSettings):
@@ -61,8 +62,7 @@ class Student(nn.Module):
 
     def stripes(self, feature_map: Tensor) -> Tensor:
         """g_1 ... g_p, the mean of each stripe of T (N, c, h, w): (N, p, c) float32."""
-        pooled = functional.adaptive_avg_pool2d(feature_map.float(), (self.settings.stripes, 1))
-        return pooled[..., 0].transpose(1, 2)
+        return stripe_means(feature_map, self.settings.stripes)
 
     def reduced(self, stripes: Tensor) -> Tensor:
         """g_1 ... g_p (N, p, c) to h_1 ... h_p (N, p, channels) float32."""

@@ -4,12 +4,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pgfl.config.recipe import Recipe
 from pgfl.errors import UserError
+from pgfl.losses import extra_module
 from pgfl.methods.settings import module_name
 from pgfl.nn.backbone import build_backbone
+from pgfl.nn.batch import blank_batch
 from pgfl.nn.embedding import Embedding
 
 
@@ -30,6 +33,28 @@ def build_network(recipe: Recipe, identities: int) -> nn.Module:
     """
     backbone = build_backbone(recipe.model)
     return method_module(recipe.method).Network(recipe.settings, backbone, identities)
+
+
+def build_extra_losses(recipe: Recipe, network: nn.Module, identities: int) -> nn.ModuleDict:
+    """The losses that a recipe has beside its method's own: by name, freshly initialised.
+
+    Raises:
+        UserError: there is no such loss, or the method has no feature for it.
+    """
+    used = [name for name, weight in recipe.losses.items() if weight]
+    if not used:
+        return nn.ModuleDict()
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        features, logits = network(blank_batch(recipe.model.height, recipe.model.width))
+    network.train(was_training)
+    channels = {name: features[name].shape[1] for name in logits if name in features}
+    if not channels:
+        raise UserError(f"setting losses: {recipe.method} has no feature with identity logits")
+    return nn.ModuleDict(
+        {name: import_module(extra_module(name)).Extra(identities, channels) for name in used}
+    )
 
 
 def matcher_of(network: nn.Module, recipe: Recipe, feature: str, after_norm: bool = True) -> Any:

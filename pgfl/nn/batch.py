@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
+
+from pgfl.pose.keypoints import PARTS
 
 
 class Batch(NamedTuple):
@@ -39,6 +42,23 @@ class Batch(NamedTuple):
     def pin_memory(self) -> Self:
         """Called by the loader, so that copies to a GPU run beside the computing."""
         return self.mapped(Tensor.pin_memory)
+
+
+def blank_batch(height: int, width: int) -> Batch:
+    """Four black images of two identities with flat maps: to see what a network makes of a batch.
+
+    Args:
+        height: of the images in pixels; the maps have a quarter of it.
+        width: likewise.
+    """
+    cells = (height // 4, width // 4)
+    return Batch(
+        images=torch.zeros(4, height, width, 3, dtype=torch.uint8),
+        labels=torch.tensor([0, 0, 1, 1]),
+        camids=torch.tensor([0, 1, 0, 1]),
+        heatmaps=torch.full((4, len(PARTS), *cells), 1 / (cells[0] * cells[1])),
+        confidence=torch.ones(4, len(PARTS)),
+    )
 
 
 class Outputs(NamedTuple):

@@ -117,9 +117,9 @@ class Costs:
     def _training_image(self, recipe: Recipe, identities: int) -> int:
         """The forward pass of one training image, all branches and classifiers."""
         network = build_network(recipe, identities).eval()
-        images, maps = self._inputs(recipe)
+        images, *pose = self._inputs(recipe)
         nobody = torch.zeros(1, dtype=torch.int64)
-        return measure(network, Batch(images, nobody, nobody, maps)).macs
+        return measure(network, Batch(images, nobody, nobody, *pose)).macs
 
     @functools.cache  # noqa: B019
     def _test_image(self, recipe: Recipe, feature: str) -> int:
@@ -127,12 +127,13 @@ class Costs:
         network = build_network(recipe, identities=1).eval()
         return measure(matcher_of(network, recipe, feature), *self._inputs(recipe)).macs
 
-    def _inputs(self, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+    def _inputs(self, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One image, its maps and the confidence in its parts."""
         pose = self.config.pose_readings[recipe.training.pose]
         size = (pose.height // STRIDE, pose.width // STRIDE)
         maps = torch.full((1, len(PARTS), *size), 1 / (size[0] * size[1]))
         image = torch.zeros(1, recipe.model.height, recipe.model.width, 3, dtype=torch.uint8)
-        return image, maps
+        return image, maps, torch.ones(1, len(PARTS))
 
 
 def gpu_hours(macs: int, tflops: float) -> float:

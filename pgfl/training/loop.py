@@ -22,6 +22,9 @@ History = list[dict[str, float]]
 """One row an epoch: its number and learning rate; the means of the loss, of each of its terms and
 of the length of the gradient; in fp16, how many steps were left out (`skipped`)."""
 
+RANDOM_NUMBERS = 2**32
+"""Apart are the seeds of two epochs: dropout draws the same whether a run was stopped or not."""
+
 
 def fit(
     model: nn.Module,
@@ -31,6 +34,7 @@ def fit(
     fabric: Fabric,
     resume: Resume,
     live: Live,
+    extra: nn.ModuleDict | None = None,
 ) -> History:
     """Train a model in place, going on from a checkpoint of the same run if there is one.
 
@@ -42,6 +46,7 @@ def fit(
         fabric: device, precision, and the other processes of this run.
         resume: where to keep the state between epochs.
         live: told how it goes.
+        extra: losses beside the method's own, by their names in the recipe, trained as well.
 
     Returns:
         The history of all epochs, those before an interruption among them.
@@ -53,7 +58,9 @@ def fit(
     settings = recipe.training
     losses = method_module(recipe.method).losses
     together = partial(gather, fabric)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    extra = (nn.ModuleDict() if extra is None else extra).to(fabric.device)
+    parameters = (*model.parameters(), *extra.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     optimizer = torch.optim.Adam(
         trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
@@ -68,13 +75,16 @@ def fit(
         state = load_checkpoint(resume.path)
     if state:
         model.load_state_dict(state["model"])
+        extra.load_state_dict(state["extra"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
         print(f"going on after epoch {len(history)} of {settings.epochs}")
     resume.begin_part(len(history) + 1)
+    seed = torch.initial_seed()
     for epoch in range(len(history), settings.epochs):
+        torch.manual_seed(seed + RANDOM_NUMBERS * (epoch + 1))
         sampler.epoch = epoch
         rate = learning_rate(settings, epoch)
         for group in optimizer.param_groups:
@@ -89,7 +99,10 @@ def fit(
             for part in parts:
                 part = part.mapped(fabric.to_device)
                 outputs = network(part).mapped(together)
-                terms = losses(outputs, part.described(together), recipe.settings)
+                described = part.described(together)
+                terms = losses(outputs, described, recipe.settings)
+                for name, loss in extra.items():
+                    terms[f"extra_{name}"] = recipe.losses[name] * loss(outputs, described)
                 terms = {name: term / settings.accumulate for name, term in terms.items()}
                 total = torch.stack(list(terms.values())).sum()
                 fabric.backward(total)
@@ -110,7 +123,7 @@ def fit(
             live.step(epoch, meter, steps)
         row = of_steps_taken(meter.means(epoch), steps)
         check_scale(scaler, epoch)
-        check_weights(model.state_dict(), epoch)
+        check_weights(model.state_dict() | extra.state_dict(prefix="losses."), epoch)
         warn_of_jump(history, meter.most("gradient"))
         history.append({"epoch": epoch + 1, "learning_rate": rate, **row})
         if fabric.is_global_zero:
@@ -119,6 +132,7 @@ def fit(
                 history,
                 {
                     "model": model.state_dict(),
+                    "extra": extra.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "scaler": None if scaler is None else scaler.state_dict(),
                 },

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pgfl.config.recipe import Recipe
 from pgfl.datasets.manifest import read_manifest
 from pgfl.errors import UserError
-from pgfl.networks.build import backbone_of, build_network
+from pgfl.networks.build import backbone_of, build_extra_losses, build_network
 from pgfl.networks.saved import save_network
 from pgfl.nn.backbone import load_backbone
 from pgfl.nn.settings import TIMM
@@ -173,6 +173,7 @@ def _train(
     seed_everything(seed, verbose=False)
     sampler = EpochSampler(images.labels, recipe, seed, fabric.global_rank, fabric.world_size)
     model = _build(inputs, recipe, images.num_identities)
+    extra = build_extra_losses(recipe, model, images.num_identities)
     if fabric.world_size > 1:
         synchronise_norms(model, fabric.device)
     loader = make_loader(images, sampler, job.workers)
@@ -193,7 +194,7 @@ def _train(
         tensorboard=job.files.model.parent / "tensorboard" if job.tensorboard else None,
     )
     with loader_deaths_said():
-        history = fit(model, loader, sampler, recipe, fabric, resume, live)
+        history = fit(model, loader, sampler, recipe, fabric, resume, live, extra)
     if not fabric.is_global_zero:
         return
     files = job.files
@@ -256,7 +257,7 @@ def _identity(inputs: Inputs, recipe: Recipe, seed: int) -> dict[str, object]:
         "seed": seed,
         "precision": fabric_precision(pick_device(), recipe.training),
         "settings": recipe.model_dump(mode="json"),
-        "code": code_hash("pgfl.training.stage", recipe.module, without=recipe.idle_code),
+        "code": code_hash("pgfl.training.stage", *recipe.code, without=recipe.idle_code),
         "data": {name: file_hash(path) for name, path in files.items() if path is not None},
     }
 

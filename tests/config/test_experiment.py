@@ -269,6 +269,9 @@ def test_partial_duke_is_as_real_as_the_images_that_it_is_made_from():
         ({"methods": {"pcb": {"parts": 6}}}, "setting methods.pcb.parts: no such setting"),
         ({"variants": {"x": {"method": "mine"}}}, "no method 'mine'; known: bot, .*pcb"),
         ({"variants": {"x": {"method": 3}}}, "variants.x.method: must be text"),
+        ({"variants": {"x": {"losses": {"centre": 1}}}}, "'centre': no such loss; did you mean"),
+        ({"variants": {"x": {"losses": {"center": -1}}}}, "losses.center: must be a number, at l"),
+        ({"variants": {"x": {"losses": 3}}}, "variants.x.losses: must be a section"),
         (
             {"variants": {"x": {"method": "bot", "lambda_cl": 1}}},
             "setting variants.x.lambda_cl: no such setting; known: label_smoothing, trip",
@@ -682,3 +685,13 @@ def test_images_are_photographs_where_any_of_them_is():
     assert real == {"dukemtmc_reid", "occluded_duke", "partial_duke"}
     lists = load_config({"experiment": "paper"})
     assert all(map(lists.has_photographs, lists.shipped))
+
+
+def test_an_extra_loss_is_code_of_its_own_variant_only():
+    losses = {"x": {"losses": {"center": 0.1}}, "y": {"losses": {"center": 0}}}
+    config = load_config({"variants": losses})
+    code = "pgfl.methods.pgfl_kd.method"
+    assert config.recipe("x").code == (code, "pgfl.losses.center")
+    assert config.recipe("y").code == config.recipe("pgfl_kd").code == (code,)
+    assert config.recipe("y").as_trained() == config.recipe("pgfl_kd").as_trained()
+    assert config.recipe("x").as_trained() != config.recipe("pgfl_kd").as_trained()

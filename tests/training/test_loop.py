@@ -8,7 +8,8 @@ from lightning_fabric import Fabric
 
 from pgfl.config.recipe import Recipe, TrainingSettings
 from pgfl.errors import UserError
-from pgfl.networks.build import build_network, method_module
+from pgfl.methods import METHODS
+from pgfl.networks.build import build_extra_losses, build_network, method_module
 from pgfl.nn.batch import Batch, Outputs
 from pgfl.training import loop
 from pgfl.training.checkpoint import Resume, load_checkpoint, remove_checkpoint
@@ -126,6 +127,63 @@ def test_a_batch_in_parts_has_the_mean_of_their_gradients(make_recipe, tmp_path,
         if theirs.requires_grad:
             error = (ours.grad - theirs.grad).norm()
             assert error <= 1e-4 * theirs.grad.norm(), name
+
+
+WITHOUT_FEATURES = ["horeid", "pvpm"]
+"""Methods that call their features otherwise than their logits."""
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in WITHOUT_FEATURES])
+def test_any_method_may_have_an_extra_loss(make_recipe, tmp_path, method):
+    """It is trained, told in the history, and goes on from a checkpoint to the same bits."""
+    recipe = make_recipe(identities=6, epochs=2)
+    values = recipe.model_dump() | {"method": method, "settings": {}, "losses": {"center": 0.5}}
+    recipe = Recipe.parse(values)
+    torch.manual_seed(0)
+    labels = torch.arange(6).repeat_interleave(2)
+    maps = torch.rand(12, 8, 8, 4).flatten(2).softmax(2).view(12, 8, 8, 4)
+    images, confidence = torch.randint(256, (12, 64, 32, 3)).byte(), torch.rand(12, 8)
+    batch = Batch(images, labels, labels, maps, confidence)
+
+    def trained(epochs, path):
+        torch.manual_seed(1)
+        model = build_network(recipe, 6)
+        before = torch.get_rng_state()
+        extra = build_extra_losses(recipe, model, 6)
+        assert model.training and not torch.equal(before, torch.get_rng_state())
+        training = recipe.training.model_copy(update={"epochs": epochs})
+        live = Live(epochs=epochs, images=12, status=None, device="cpu")
+        resume = Resume(tmp_path / path, {})
+        now = recipe.model_copy(update={"training": training})
+        history = fit(
+            model, [batch], Epochs(), now, make_fabric(1, "32-true"), resume, live, extra
+        )
+        return extra.state_dict(), history
+
+    start = build_extra_losses(recipe, build_network(recipe, 6), 6).state_dict()
+    whole, history = trained(2, "whole.pt")
+    assert all(row["extra_center"] > 0 for row in history) and whole.keys() == start.keys()
+    trained(1, "stopped.pt")
+    resumed, again = trained(2, "stopped.pt")
+    assert again == history
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("method", WITHOUT_FEATURES)
+def test_a_method_without_a_feature_for_extra_losses_says_so(make_recipe, method):
+    values = {"method": method, "settings": {}, "losses": {"center": 0.5}}
+    recipe = Recipe.parse(make_recipe().model_dump() | values)
+    with pytest.raises(UserError, match=f"setting losses: {method} has no feature with identity"):
+        build_extra_losses(recipe, build_network(recipe, 6), 6)
+
+
+def test_a_recipe_without_extra_losses_has_none_and_draws_nothing(make_recipe):
+    recipe = make_recipe()
+    recipe = recipe.model_copy(update={"losses": {"center": 0.0}})
+    model = build_network(recipe, 6)
+    before = torch.get_rng_state()
+    assert len(build_extra_losses(recipe, model, 6)) == 0
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_batch_with_an_enormous_gradient_is_said(train, capsys):

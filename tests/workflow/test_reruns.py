@@ -208,6 +208,21 @@ def unrelated(root):
     edit(root, "pgfl/__init__.py", '__version__ = "', '__version__ = "9')
 
 
+def extend(root):
+    methods, losses = root / "pgfl/methods", root / "pgfl/losses"
+    (methods / "mine.py").write_text((methods / "pcb.py").read_text())
+    edit(root, "pgfl/methods/__init__.py", " = {\n", ' = {\n    "mine": "pgfl.methods.mine",\n')
+    (losses / "mine.py").write_text((losses / "center.py").read_text())
+    edit(
+        root,
+        "pgfl/losses/__init__.py",
+        "EXTRA: dict[str, str] = {",
+        'EXTRA = {"mine": "pgfl.losses.mine", ',
+    )
+    line = "  mine: {method: mine, losses: {mine: 1.0}}\n"
+    replace(root / "workflow/variants.yaml", (root / "workflow/variants.yaml").read_text() + line)
+
+
 def replace_archive(root):
     archive = root / "other.zip"
     archive.write_text("another")
@@ -315,6 +330,15 @@ CASES = {
         trained({(OD, "strong")}) | evaluated({(OD, "strong")}) | shown("compare_mine"),
     ),
     "added a variant that no table shows": Case(configured(variants={"idle": {}}), REPORT),
+    "added a method, a loss and a variant to the package": Case(extend, set()),
+    "gave a variant an extra loss": Case(
+        configured(variants={"pgfl_kd_part_cl": {"losses": {"center": 0.1}}}),
+        from_training({(OD, "pgfl_kd_part_cl")}),
+    ),
+    "edited an extra loss that no variant has": Case(
+        edited("pgfl/losses/center.py", ".mean() / 2", ".mean() / 3"),
+        set(),
+    ),
     "replaced a drawn archive by a file of your own": Case(
         replace_archive,
         {"data/demo/archives/Partial-REID_Dataset.zip"}

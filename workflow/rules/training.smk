@@ -21,7 +21,7 @@ rule train:
         state=lambda w: f"cache/{EXPERIMENT}/state/{w.train}/{w.variant}/seed{w.seed}",
         code=lambda w: code_hash(
             "pgfl.training.stage",
-            settings.recipe(w.variant).module,
+            *settings.recipe(w.variant).code,
             without=settings.recipe(w.variant).idle_code,
         ),
     log:

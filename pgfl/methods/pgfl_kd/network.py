@@ -54,9 +54,13 @@ class Network(nn.Module):
         return Outputs(features, logits)
 
     def embed(
-        self, images: Tensor, heatmaps: Tensor | None = None, after_norm: bool = True
+        self,
+        images: Tensor,
+        heatmaps: Tensor | None = None,
+        confidence: Tensor | None = None,
+        after_norm: bool = True,
     ) -> Embedding:
-        """uint8 (N, H, W, 3) to one vector an image, f_G; no heatmaps are read."""
+        """uint8 (N, H, W, 3) to one vector an image, f_G; no pose is read."""
         return Embedding(self.student(images, after_norm))
 
     def features(self, images: Tensor, heatmaps: Tensor | None) -> dict[str, Tensor]:

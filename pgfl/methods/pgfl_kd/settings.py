@@ -168,4 +168,4 @@ class Settings(MethodSettings):
             "contrastive_temperature": self.uses_contrastive and self.contrastive == "normalized",
         }
         unread = {name for name, is_read in read.items() if not is_read}
-        return Settings.model_validate(self.model_dump(exclude=unread))
+        return type(self).model_validate(self.model_dump(exclude=unread))

@@ -219,7 +219,7 @@ def speed_table(
     markdown: Markdown = None,
     trace: Trace = None,
 ) -> None:
-    """Write Table 9: seconds a query on this machine, which should have nothing else to do."""
+    """Write Table 9: seconds per query on this machine, which should have nothing else to do."""
     import torch
 
     from pgfl.pose.settings import PoseSettings

@@ -20,7 +20,7 @@ class Settings(MethodSettings):
 
 
 class Student(nn.Module):
-    """Backbone, global average pooling, the BNNeck's normalisation: one vector an image."""
+    """Backbone, global average pooling, the BNNeck's normalisation: one vector per image."""
 
     def __init__(self, settings: MethodSettings, backbone: nn.Module):
         super().__init__()
@@ -71,7 +71,7 @@ class Network(nn.Module):
         confidence: Tensor | None = None,
         after_norm: bool = True,
     ) -> Embedding:
-        """uint8 (N, H, W, 3) to one vector an image; no pose is read."""
+        """uint8 (N, H, W, 3) to one vector per image; no pose is read."""
         return Embedding(self.student(images, after_norm))
 
 

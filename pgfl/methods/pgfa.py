@@ -102,7 +102,7 @@ class Classifier(nn.Module):
 
 
 class Student(nn.Module):
-    """All that matching needs. Without the pose it is one vector an image, by itself."""
+    """All that matching needs. Without the pose it is one vector per image, by itself."""
 
     def __init__(self, settings: Settings, backbone: nn.Module):
         super().__init__()

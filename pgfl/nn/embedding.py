@@ -14,7 +14,7 @@ Array = np.ndarray | torch.Tensor
 class Embedding:
     """The vectors of N images.
 
-    One vector an image is the usual case, and may be given as (N, c). A spatial map of h x w
+    One vector per image is the usual case, and may be given as (N, c). A spatial map of h x w
     places is K = h * w vectors.
     """
 

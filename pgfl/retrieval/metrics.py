@@ -63,7 +63,7 @@ def evaluate(
     gallery features are always equally distant.
 
     Args:
-        query_features: (Q, c), or an `Embedding` of several vectors an image.
+        query_features: (Q, c), or an `Embedding` of several vectors per image.
         gallery_features: (G, c), likewise; where it lies is where distances are computed.
         query_pids: (Q,) identities.
         gallery_pids: (G,).

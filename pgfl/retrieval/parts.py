@@ -46,7 +46,7 @@ def embedding_blocks(
 
     Args:
         query: of Q images.
-        gallery: of G images, with as many vectors an image, as long.
+        gallery: of G images, with as many vectors per image, as long.
         metric: `cosine`, `euclidean`, or a method's own distance.
         chunk_size: rows of a block; None chooses by the size of the gallery.
         first: the place of the gallery's first image in the whole, for messages.

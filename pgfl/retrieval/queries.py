@@ -1,6 +1,6 @@
 """What became of each query: its average precision, its first match and its nearest images.
 
-`eval/{test set}.queries.csv` holds a row a query, in the manifest's order:
+`eval/{test set}.queries.csv` holds one row per query, in the manifest's order:
 
     image              the query, as the manifest names it
     AP                 average precision in percent; empty where it has no match in the gallery

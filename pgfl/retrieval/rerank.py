@@ -86,7 +86,7 @@ def reranked_blocks(
     images that have no visible part in common are as far apart as the farthest of the others, and
     never neighbours. Of equally distant neighbours the one that stands earlier, queries before the
     gallery, is the nearer one. Memory beyond the features: a copy of them, a block of distances,
-    and a few dozen numbers an image.
+    and a few dozen numbers per image.
 
     Args:
         query_features: (Q, c), or an `Embedding` of several vectors per image.

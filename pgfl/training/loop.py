@@ -19,8 +19,8 @@ from pgfl.training.meter import Meter, check_weights, get_total_norm, warn_of_ju
 from pgfl.training.parallel import average_gradients, gather
 
 History = list[dict[str, float]]
-"""One row an epoch: its number and learning rate; the means of the loss, of each of its terms and
-of the length of the gradient; in fp16, how many steps were left out (`skipped`)."""
+"""One row per epoch: its number and learning rate; the means of the loss, of each of its terms and
+of the gradient norm; in fp16, how many steps were left out (`skipped`)."""
 
 RANDOM_NUMBERS = 2**32
 """Apart are the seeds of two epochs: dropout draws the same whether a run was stopped or not."""

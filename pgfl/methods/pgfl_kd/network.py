@@ -60,7 +60,7 @@ class Network(nn.Module):
         confidence: Tensor | None = None,
         after_norm: bool = True,
     ) -> Embedding:
-        """uint8 (N, H, W, 3) to one vector an image, f_G; no pose is read."""
+        """uint8 (N, H, W, 3) to one vector per image, f_G; no pose is read."""
         return Embedding(self.student(images, after_norm))
 
     def features(self, images: Tensor, heatmaps: Tensor | None) -> dict[str, Tensor]:

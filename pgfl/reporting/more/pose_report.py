@@ -39,7 +39,7 @@ DOUBTFUL = 12
 
 @dataclass(frozen=True)
 class SplitFindings:
-    """What one file holds; arrays have a row an image, in the file's order."""
+    """What one file holds; arrays have one row per image, in the file's order."""
 
     split: str
     reader: HeatmapReader

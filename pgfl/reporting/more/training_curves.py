@@ -20,7 +20,7 @@ TITLES = {
     "cl": "consistency loss (Eq. 4)",
     "mcl": "multi-part contrastive loss (Eq. 5)",
     "part_cl": "consistency loss with $f_P$ (Table 7)",
-    "gradient": "length of the gradient",
+    "gradient": "gradient norm",
     "learning_rate": "learning rate",
 }
 FEATURES = {
@@ -76,7 +76,7 @@ def draw_training_curves(
 
 
 def read_history(file: Path) -> pd.DataFrame:
-    """A `history.csv`: a row an epoch, a column a term.
+    """A `history.csv`: one row per epoch, one column per term.
 
     Raises:
         UserError: missing, or not a history.

@@ -34,7 +34,7 @@ from pgfl.reporting.trace import save_trace
 
 TITLE = "Features for matching, and what inference costs"
 NOTE = (
-    "`macs`: billions of multiply-accumulates an image, of convolutions and matrix products; "
+    "`macs`: billions of multiply-accumulates per image, of convolutions and matrix products; "
     "`parameters`: millions, of what runs at test time (no classifier). Both hold all that the "
     "feature needs: f_G needs the student alone, every other feature also HRNet on every image "
     "of the query and the gallery. `without_pose_network`: the same less HRNet. Percent over "

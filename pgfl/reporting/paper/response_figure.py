@@ -96,7 +96,7 @@ def draw_responses(
 def measure_shares(
     students: Students, manifest: Path, names: list[str], heatmaps: Path, experiment: str
 ) -> pd.DataFrame:
-    """The share of the response on visible body parts, over all queries: a row a method.
+    """The share of the response on visible body parts, over all queries: one row per method.
 
     Returns:
         Text columns: method, source, on_parts (percent: mean over queries, then over seeds),

@@ -29,7 +29,7 @@ from pgfl.reporting.paper.tables import data_warning, save_table
 from pgfl.reporting.trace import Cell, save_trace
 from pgfl.runtime.devices import device_name, pick_device
 
-TITLE = "Seconds a query"
+TITLE = "Seconds per query"
 GALLERY = 17_661
 """Images in the gallery of the real Occluded-Duke (Table 1)."""
 QUERIES = 100

@@ -60,7 +60,7 @@ def test_every_term_has_a_panel_with_the_mean_over_seeds(write):
         "triplet loss on $f_G$",
         "consistency loss (Eq. 4)",
         "identity loss on $f_P$",
-        "length of the gradient",
+        "gradient norm",
         "learning rate",
     ]
     curves = {line.get_label(): line for line in panels["identity loss on $f_G$"].get_lines()}

@@ -54,7 +54,7 @@ def test_the_profiles_name_rules_that_there_are():
     rules = {
         name
         for path in (ROOT / "workflow" / "rules").glob("*.smk")
-        for name in re.findall(r"(?m)^rule (\w+):", path.read_text())
+        for name in re.findall(r"(?m)^(?:rule|use rule \w+ as) (\w+)", path.read_text())
     }
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
     assert profile["set-resources"].keys() <= rules

@@ -102,3 +102,51 @@ def evaluate(
                 run=run,
             )
     print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")
+
+
+@app.command("score")
+def score(
+    features: Annotated[
+        Path, typer.Argument(help=".npz with names and features, or .npy with --names.")
+    ],
+    manifest: Path,
+    out: Out,
+    names: Annotated[
+        Path | None, typer.Option(help="Beside a .npy: the images' names, one per line.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    protocol: Annotated[str, typer.Option(help="multi_shot or single_shot.")] = "multi_shot",
+    rerank: Annotated[bool, typer.Option(help="Re-rank by k-reciprocal neighbours.")] = False,
+    queries: Annotated[
+        Path | None, typer.Option(help="A CSV of every query's AP, first match, nearest images.")
+    ] = None,
+    train_set: Annotated[
+        str | None, typer.Option(help="Noted in the file: what it was trained on.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Noted: the name of the test set.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Noted: the model's name.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Noted: the seed of the training.")] = None,
+    threads: Threads = 2,
+) -> None:
+    """Evaluate features of another program on the query and gallery images of a manifest."""
+    import torch
+
+    from pgfl.config.experiment import EvaluationSettings
+    from pgfl.retrieval.foreign import score_features
+
+    torch.set_num_threads(threads)
+    how = {"metric": metric, "protocol": protocol, "rerank": rerank}
+    parsed = EvaluationSettings.parse(how, "evaluation")
+    known = {"train_set": train_set, "dataset": dataset, "variant": variant, "seed": seed}
+    report = score_features(
+        features,
+        manifest,
+        out,
+        names=names,
+        metric=parsed.metric,
+        protocol=parsed.protocol,
+        rerank=parsed.rerank,
+        queries=queries,
+        run={key: value for key, value in known.items() if value is not None},
+    )
+    print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")

@@ -15,6 +15,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -147,6 +148,8 @@ def readers(finished, tmp_path_factory):
     for person, name in zip(("anna", "bert"), images["image"], strict=False):
         shutil.copy(shop / name, root / f"photos/{person}.jpg")
     images[["image", "split", "pid", "camid"]].to_csv(root / "photos/mine.csv", index=False)
+    features = np.random.default_rng(0).standard_normal((len(images), 8), dtype=np.float32)
+    np.savez(root / "theirs.npz", names=images["image"].to_numpy(str), features=features)
     for number, row in enumerate(images.itertuples()):
         person = root / "people" / str(row.pid)
         person.mkdir(parents=True, exist_ok=True)

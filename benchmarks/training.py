@@ -223,7 +223,7 @@ def pipeline(scale: Scale, size: tuple[int, int], folder: Path, table: pd.DataFr
     normalize, some = Normalize(), scale.identities * scale.images
 
     def ours(images: TrainingImages) -> list[np.ndarray]:
-        return [images[int(row), (0, 0, int(row))][0] for row in order]
+        return [images[int(row), (0, 0, int(row))][0].image for row in order]
 
     def normalised() -> None:
         pixels = ours(bare)

@@ -2,9 +2,13 @@ import resource
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
+
+import pgfl.cli.main
 
 COMMANDS = [
     [],
@@ -25,6 +29,7 @@ COMMANDS = [
     ["heatmaps", "check"],
     ["train"],
     ["evaluate"],
+    ["score"],
     ["table"],
     ["figure3"],
     ["trace"],
@@ -52,9 +57,41 @@ def pgfl(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, which has imported what it needs; gives what `pgfl` does."""
+    main = sys.modules["pgfl.cli.main"]
+    # What concerns the process as a whole.
+    monkeypatch.setattr(main, "end_with_snakemake", lambda: None)
+    monkeypatch.setattr(main, "keep_freed_memory", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pgfl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        said, code = capsys.readouterr(), ended.value.code or 0
+        text = isinstance(code, str)  # the interpreter would print it
+        return SimpleNamespace(
+            returncode=1 if text else code,
+            stdout=said.out,
+            stderr=said.err + (f"{code}\n" if text else ""),
+        )
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def test_a_command_of_this_process_is_that_of_another(here, tmp_path):
+    for arguments in (["trace", "none.csv"], ["config", "show", "--variant", "model9"]):
+        ours, theirs = here(*arguments), pgfl(*arguments, cwd=tmp_path)
+        assert vars(ours) == {name: getattr(theirs, name) for name in vars(ours)}
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help(command):
-    result = pgfl(*command, "--help")
+def test_every_command_has_help(command, here):
+    result = here(*command, "--help")
     assert result.returncode == 0 and "Usage" in result.stdout
 
 
@@ -196,9 +233,9 @@ def test_every_command_has_help(command):
         (["config", "show", "--variant", "model9"], "'model9' is not in the configuration"),
     ],
 )
-def test_bad_input_is_one_line_a_finding_and_status_1(tmp_path, arguments, message):
+def test_bad_input_is_one_line_a_finding_and_status_1(tmp_path, here, arguments, message):
     (tmp_path / "config.yaml").write_text("experiment: demo\n")
-    result = pgfl(*arguments, cwd=tmp_path)
+    result = here(*arguments)
     assert result.returncode == 1
     assert message in result.stderr
     assert all(line.startswith("error: ") for line in result.stderr.splitlines())
@@ -214,8 +251,8 @@ def test_bad_input_is_one_line_a_finding_and_status_1(tmp_path, arguments, messa
         (["train", "m.csv", "--out", "x", "--state", "y", "--seed", f"{2**32}"], "--seed"),
     ],
 )
-def test_a_number_out_of_range_is_refused_at_once(tmp_path, arguments, option):
-    result = pgfl(*arguments, cwd=tmp_path)
+def test_a_number_out_of_range_is_refused_at_once(here, arguments, option):
+    result = here(*arguments)
     assert result.returncode == 2
     assert f"Invalid value for '{option}'" in result.stderr and "Traceback" not in result.stderr
 

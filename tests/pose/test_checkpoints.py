@@ -324,7 +324,7 @@ def test_another_estimators_weights_are_named(tmp_path):
         ": does not fit hrnet_w48: it seems to be an HRNet-W32 with a head for 17 keypoints; "
         "of another shape: "
     )
-    assert len(said) < 500
+    assert len(said) < 600 and said.count(",") == 10
 
 
 def test_weights_of_a_reid_network_are_named(tmp_path):

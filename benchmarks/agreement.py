@@ -311,7 +311,7 @@ def repeats(device: torch.device, precision: str) -> Iterator[Found]:
     from trainer import Trainer
 
     from pgfl.config.recipe import Recipe
-    from pgfl.training.checkpoint import load_checkpoint, save_checkpoint
+    from pgfl.training.checkpoint import Resume, load_checkpoint, save_checkpoint
 
     model, images, maps = _network(device)
     size = {"height": images.shape[1], "width": images.shape[2]}
@@ -331,18 +331,18 @@ def repeats(device: torch.device, precision: str) -> Iterator[Found]:
 
     with strict(), tempfile.TemporaryDirectory() as folder:
         first, second, third = new(), new(), new()
+        resume = Resume(Path(folder) / "checkpoint.pt", {})
         for step in range(4):
             for trainer in (first, second):
                 trainer.step(batch)
             if step == 1:
                 state = {
-                    "key": "",
                     "model": second.model.state_dict(),
                     "optimizer": second.optimizer.state_dict(),
                     "scaler": second.scaler.state_dict(),
                 }
-                save_checkpoint(Path(folder) / "checkpoint.pt", state)
-        state = load_checkpoint(Path(folder) / "checkpoint.pt", "")
+                save_checkpoint(resume, [], state)
+        state = load_checkpoint(resume.path)
         third.model.load_state_dict(state["model"])
         third.optimizer.load_state_dict(state["optimizer"])
         third.scaler.load_state_dict(state["scaler"])

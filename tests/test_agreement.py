@@ -29,6 +29,13 @@ def test_a_gpu_computes_what_the_cpu_computes(check, precision, monkeypatch):
     assert [one for one in found if not one.agrees] == []
 
 
+@pytest.mark.parametrize("check", agreement.CHECKS)
+def test_every_check_runs_where_there_is_no_gpu(check, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    found = list(agreement.CHECKS[check](torch.device("cpu"), "fp32"))
+    assert found and all(one.agrees for one in found)
+
+
 @pytest.mark.parametrize("check", ["losses", "branches", "part_branch", "ranking"])
 def test_the_checks_find_a_device_that_computes_something_else(check, monkeypatch):
     """A device that is a thousandth off, pretended on the CPU, fails."""

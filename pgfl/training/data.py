@@ -188,6 +188,10 @@ def make_loader(images: TrainingImages, sampler: EpochSampler, workers: int) -> 
     Raises:
         UserError: there is no room to start them.
     """
+    if workers:
+        # Here and not in the loader process: that has OpenCV's threads from this one only by
+        # name, and would wait for them to end for ever.
+        cv2.setNumThreads(1)
     try:
         # Its queues' semaphores are files in /dev/shm. PyTorch itself would fail half way through.
         _ = [multiprocessing.Lock() for _ in range(workers * LOCKS)]
@@ -241,7 +245,6 @@ def loader_deaths_said() -> Iterator[None]:
 
 def _prepare(worker: int) -> None:
     """Set up a loader process, which ends with the process that it loads for."""
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
     # Ctrl-C and the end of a cluster job reach all processes; the other one says what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -138,6 +138,34 @@ def test_the_papers_batches_in_a_containers_shared_memory(tmp_path, data, size, 
         )
 
 
+AFTER_OPENCV = """
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pgfl.config.recipe import Recipe
+from pgfl.datasets.manifest import read_manifest
+from pgfl.training.data import EpochSampler, TrainingImages, make_loader
+
+cv2.setNumThreads(4)
+cv2.GaussianBlur(np.zeros((2000, 2000)), (0, 0), 3)  # starts OpenCV's threads
+folder = Path(sys.argv[1])
+sizes = {"height": 64, "width": 32, "backbone": "resnet18"}
+recipe = Recipe.parse({"model": sizes, "training": {"identities": 2, "images": 2}})
+images = TrainingImages(folder, read_manifest(folder / "manifest.csv", "train"), None, recipe)
+loader = make_loader(images, EpochSampler(images.labels, recipe, 0), 1)
+print(sum(len(batch.images) for batch in loader))
+"""
+
+
+def test_loader_processes_start_whatever_opencv_did_before(data):
+    """A forked process has no threads to end: it waited for OpenCV's for ever."""
+    command = [sys.executable, "-c", AFTER_OPENCV, str(data.manifest.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and int(done.stdout) >= 4, done.stderr
+
+
 def test_seeds_and_epochs_give_other_batches(data, make_recipe):
     recipe = make_recipe()
     images = build(data, recipe)

@@ -77,15 +77,14 @@ def _blocks(
 ) -> Iterator[np.ndarray]:
     room = np.empty((rows, len(gallery)), dtype=np.float32)
     for start in range(0, len(query), rows):
-        some = query[start : start + rows]
+        some = _checked(query[start : start + rows], "query", start, distance.device)
         block = room[: len(some)]
         for left in range(0, len(gallery), GALLERY):
             right = slice(left, left + GALLERY)
-            theirs = _on_device(gallery[right], "gallery", left, distance.device)
+            theirs = _checked(gallery[right], "gallery", left, distance.device)
             for top in range(0, len(some), QUERIES):
                 below = slice(top, top + QUERIES)
-                ours = _on_device(some[below], "query", start + top, distance.device)
-                block[below, right] = _between(ours, theirs, distance.between)
+                block[below, right] = _between(some[below], theirs, distance.between)
         if distance.again is not None and distance.best > 0:
             _reorder(block, some, gallery, distance)
         yield block
@@ -98,20 +97,22 @@ def _reorder(
     assert distance.again is not None
     for row, distances in enumerate(block):
         nearest = np.argsort(distances, kind="stable")[: distance.best]
-        one = _on_device(query[row : row + 1], "query", row, distance.device)
         found = []
         for left in range(0, len(nearest), GALLERY):
-            some = gallery[nearest[left : left + GALLERY]]
-            theirs = _on_device(some, "gallery", left, distance.device)
-            found.append(_between(one, theirs, distance.again)[0])
+            theirs = _moved(gallery[nearest[left : left + GALLERY]], distance.device)
+            found.append(_between(query[row : row + 1], theirs, distance.again)[0])
         order = np.argsort(np.concatenate(found), kind="stable")
         distances[nearest[order]] = distances[nearest]
 
 
-def _on_device(images: Embedding, name: str, first: int, device: torch.device | None) -> Embedding:
-    moved = images.mapped(lambda array: torch.as_tensor(array).detach().to(device).float())
+def _checked(images: Embedding, name: str, first: int, device: torch.device) -> Embedding:
+    moved = _moved(images, device)
     check_finite(moved.vectors.flatten(1), name, first)
     return moved
+
+
+def _moved(images: Embedding, device: torch.device) -> Embedding:
+    return images.mapped(lambda array: torch.as_tensor(array).detach().to(device).float())
 
 
 @torch.inference_mode()

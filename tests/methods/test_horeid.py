@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pgfl.config.recipe import Recipe, nested
+from pgfl.config.recipe import Recipe
 from pgfl.methods.horeid import method
 from pgfl.methods.horeid.method import LINKED, LINKS, NODES
 from pgfl.methods.horeid.relation import DirectedGraphLayer, Relation
@@ -24,19 +24,16 @@ LABELS = torch.tensor([0, 0, 1, 1])
 
 
 @pytest.fixture
-def build(small):
+def build(build_method):
     def make(**settings):
-        torch.manual_seed(0)
-        settings = {"method": "horeid", "matching_channels": 16} | settings
-        recipe = Recipe.parse(nested(settings) | {"model": small.model_dump()})
-        return build_network(recipe, identities=5), recipe.settings
+        network, recipe = build_method("horeid", **{"matching_channels": 16} | settings)
+        return network, recipe.settings
 
     return make
 
 
 @pytest.fixture
-def batch(images, heatmaps):
-    confidence = torch.rand(4, 8, generator=torch.Generator().manual_seed(2))
+def batch(images, heatmaps, confidence):
     confidence[1, 3:6] = 0
     return Batch(images, LABELS, torch.zeros_like(LABELS), heatmaps, confidence)
 

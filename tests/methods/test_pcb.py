@@ -1,24 +1,20 @@
 """PCB beside a naive form of its paper's Section 3.1."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional
 
-from pgfl.config.recipe import Recipe, nested
 from pgfl.methods import pcb
-from pgfl.networks.build import build_network, student_of
+from pgfl.networks.build import student_of
 from pgfl.nn.batch import Batch
 from pgfl.retrieval.parts import embedding_blocks
 
 
 @pytest.fixture
-def build(small):
-    def make(**settings):
-        torch.manual_seed(0)
-        recipe = Recipe.parse(nested({"method": "pcb"} | settings) | {"model": small.model_dump()})
-        return build_network(recipe, identities=5), recipe
-
-    return make
+def build(build_method):
+    return partial(build_method, "pcb")
 
 
 def batch_of(images):

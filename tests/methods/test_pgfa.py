@@ -1,6 +1,7 @@
 """PGFA beside naive forms of its paper's Sections 3.2 and 3.3."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from pgfl.config.recipe import Recipe, nested
 from pgfl.methods import pgfa
-from pgfl.networks.build import backbone_of, build_network, student_of
+from pgfl.networks.build import backbone_of, student_of
 from pgfl.nn.batch import Batch
 from pgfl.retrieval.parts import embedding_blocks
 
@@ -16,21 +17,13 @@ LABELS = torch.tensor([0, 0, 1, 1])
 
 
 @pytest.fixture
-def build(small):
-    def make(**settings):
-        torch.manual_seed(0)
-        recipe = Recipe.parse(
-            nested({"method": "pgfa"} | settings) | {"model": small.model_dump()}
-        )
-        return build_network(recipe, identities=5), recipe
-
-    return make
+def build(build_method):
+    return partial(build_method, "pgfa")
 
 
 @pytest.fixture
-def batch(images, heatmaps):
+def batch(images, heatmaps, confidence):
     """Sure and unsure parts; nobody in the last image."""
-    confidence = torch.rand(4, 8, generator=torch.Generator().manual_seed(2))
     confidence[3] = 0.1
     return Batch(images, LABELS, LABELS, heatmaps, confidence)
 

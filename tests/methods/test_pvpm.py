@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
-from pgfl.config.recipe import Recipe, nested
 from pgfl.losses.part_matching import part_matching_losses
 from pgfl.methods import pvpm
-from pgfl.networks.build import backbone_of, build_network, student_of
+from pgfl.networks.build import backbone_of, student_of
 from pgfl.nn.batch import Batch
 from pgfl.nn.embedding import Embedding
 from pgfl.retrieval.own import OwnDistance
@@ -18,13 +17,9 @@ LABELS = torch.tensor([0, 0, 1, 1])
 
 
 @pytest.fixture
-def build(small):
+def build(build_method):
     def make(**settings):
-        torch.manual_seed(0)
-        recipe = Recipe.parse(
-            nested({"method": "pvpm"} | settings) | {"model": small.model_dump()}
-        )
-        network = build_network(recipe, identities=5)
+        network, recipe = build_method("pvpm", **settings)
         # As after some training: scores that differ, and a shift where ReLU has left no pose.
         torch.nn.init.normal_(network.pose.visibility[0].weight)
         return network, recipe
@@ -33,8 +28,7 @@ def build(small):
 
 
 @pytest.fixture
-def batch(images, heatmaps):
-    confidence = torch.rand(4, 8, generator=torch.Generator().manual_seed(2))
+def batch(images, heatmaps, confidence):
     return Batch(images, LABELS, LABELS, heatmaps, confidence)
 
 

@@ -77,9 +77,7 @@ def evaluate(
         raise UserError(
             f"--heatmaps-{given[0]}: goes with --branches, and with the heatmaps of both splits"
         )
-    known = {"train_set": train_set, "dataset": dataset, "variant": variant}
-    known |= {"method": method, "seed": seed}
-    run = {key: value for key, value in known.items() if value is not None}
+    run = _said(train_set=train_set, dataset=dataset, variant=variant, method=method, seed=seed)
     with own_gpus():
         if branches is None:
             from pgfl.retrieval.stage import run_evaluation
@@ -137,7 +135,6 @@ def score(
     torch.set_num_threads(threads)
     how = {"metric": metric, "protocol": protocol, "rerank": rerank}
     parsed = EvaluationSettings.parse(how, "evaluation")
-    known = {"train_set": train_set, "dataset": dataset, "variant": variant, "seed": seed}
     report = score_features(
         features,
         manifest,
@@ -147,6 +144,11 @@ def score(
         protocol=parsed.protocol,
         rerank=parsed.rerank,
         queries=queries,
-        run={key: value for key, value in known.items() if value is not None},
+        run=_said(train_set=train_set, dataset=dataset, variant=variant, seed=seed),
     )
     print(f"{out}: Rank-1 {report['rank1']:.1f}, mAP {report['mAP']:.1f}")
+
+
+def _said(**options: object) -> dict[str, object]:
+    """What an evaluation is of, as far as it was said."""
+    return {key: value for key, value in options.items() if value is not None}

@@ -171,17 +171,20 @@ class Recipe(Settings):
             erase_maps = AugmentSettings.model_fields["erase_maps"].default
             augment = training.augment.model_copy(update={"erase_maps": erase_maps})
             training = training.model_copy(update={"augment": augment})
-        losses = {name: weight for name, weight in sorted(self.losses.items()) if weight}
         settings = self.settings.as_trained()
         return self.model_copy(
-            update={"training": training, "settings": settings, "losses": losses}
+            update={"training": training, "settings": settings, "losses": self.extra_losses}
         )
+
+    @property
+    def extra_losses(self) -> dict[str, float]:
+        """The losses beside the method's own that have a weight, sorted by their names."""
+        return {name: weight for name, weight in sorted(self.losses.items()) if weight}
 
     @property
     def code(self) -> tuple[str, ...]:
         """Modules that training imports by name: of the method, and of the extra losses."""
-        used = (extra_module(name) for name, weight in sorted(self.losses.items()) if weight)
-        return (self.module, *used)
+        return (self.module, *map(extra_module, self.extra_losses))
 
     @property
     def idle_code(self) -> frozenset[str]:

@@ -4,7 +4,7 @@ ICCV 2019. Without the pose it is the "PGFA w/o pose" of the tables.
 Where the authors' code and the paper differ, it is their code; docs/methods.md says where.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field
@@ -63,10 +63,10 @@ class Settings(MethodSettings):
         """What only the pose-guided feature runs."""
         return frozenset() if self.pose else frozenset({"pgfl.nn.part_pooling"})
 
-    def as_trained(self) -> "Settings":
+    def as_trained(self) -> Self:
         """Without the pose, what reads it is set back to its defaults."""
         unread = {"threshold", "min_landmarks", "landmark_share", "sigma"}
-        return self if self.pose else Settings.model_validate(self.model_dump(exclude=unread))
+        return self if self.pose else type(self).model_validate(self.model_dump(exclude=unread))
 
 
 class Reduction(nn.Module):

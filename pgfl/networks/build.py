@@ -41,8 +41,7 @@ def build_extra_losses(recipe: Recipe, network: nn.Module, identities: int) -> n
     Raises:
         UserError: there is no such loss, or the method has no feature for it.
     """
-    used = [name for name, weight in recipe.losses.items() if weight]
-    if not used:
+    if not recipe.extra_losses:
         return nn.ModuleDict()
     was_training = network.training
     network.eval()
@@ -53,7 +52,10 @@ def build_extra_losses(recipe: Recipe, network: nn.Module, identities: int) -> n
     if not channels:
         raise UserError(f"setting losses: {recipe.method} has no feature with identity logits")
     return nn.ModuleDict(
-        {name: import_module(extra_module(name)).Extra(identities, channels) for name in used}
+        {
+            name: import_module(extra_module(name)).Extra(identities, channels)
+            for name in recipe.extra_losses
+        }
     )
 
 

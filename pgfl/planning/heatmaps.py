@@ -17,6 +17,7 @@ from pgfl.planning.arguments import any_of
 from pgfl.pose.estimators import SMALL_WEIGHTS
 from pgfl.pose.origin import is_external, stamp
 from pgfl.pose.settings import EXTERNAL, PoseSettings
+from pgfl.runtime.messages import few
 
 WEIGHTS_FOLDER = "cache/weights"
 """Where the pretrained weights of every experiment lie."""
@@ -193,5 +194,4 @@ def warnings_of(logs: Iterable[str]) -> list[str]:
         for line in Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
         if line.startswith("warning: ")
     ]
-    more = [f"and {len(lines) - 10} more warnings"] if len(lines) > 10 else []
-    return [*lines[:10], *more]
+    return few(lines, "warnings")

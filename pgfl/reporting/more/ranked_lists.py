@@ -18,7 +18,7 @@ KINDS = ("best", "median", "worst")
 EACH = 2
 """Queries of each kind, of different people."""
 SCALE = 0.7
-"""The picture's size, as a share of what `ranked_list` draws: a report holds one a test set."""
+"""The picture's size, as a share of what `ranked_list` draws: a report holds one per test set."""
 
 
 def draw_ranked_lists_of(
